@@ -117,6 +117,8 @@ pub(crate) fn io_kind(error: &std::io::Error) -> Kind {
         ErrorKind::PermissionDenied => Kind::FailedPrecondition,
         // A tree may contain names and link targets too long for this filesystem.
         ErrorKind::InvalidFilename => Kind::FailedPrecondition,
+        // What the kernel or the filesystem of this node cannot do.
+        ErrorKind::Unsupported => Kind::FailedPrecondition,
         ErrorKind::TimedOut => Kind::Timeout,
         _ => Kind::Internal,
     }

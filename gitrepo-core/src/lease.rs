@@ -17,6 +17,7 @@ use crate::snapshot::Directory;
 use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotFormat;
 use crate::spec::CommitId;
+use crate::spec::Label;
 use crate::spec::Revision;
 use crate::spec::Submodules;
 use crate::spec::VolumeSpec;
@@ -149,6 +150,8 @@ struct Wanted<'a> {
     credentials: &'a Credentials,
     credential: &'a CredentialId,
     form: Form,
+    /// The SELinux label of plain files.
+    label: Option<&'a Label>,
 }
 
 impl Wanted<'_> {
@@ -165,7 +168,8 @@ impl Wanted<'_> {
     fn owned_by(&self, resolved: &Resolved, ownership: Ownership) -> SnapshotId {
         let VolumeSpec { repository: url, tree, .. } = self.spec;
         let (commit, format, repository) = (&resolved.commit, self.form.format.name(), self.repository(resolved));
-        SnapshotKey { url, commit, tree, format, ownership, repository: repository.as_ref() }.id()
+        let label = self.label.filter(|_| format == Directory.name());
+        SnapshotKey { url, commit, tree, format, ownership, repository: repository.as_ref(), label }.id()
     }
 
     /// The repository that the volume shows as `.git`, if any.
@@ -308,7 +312,8 @@ impl Snapshots {
         self.gateway.policy().check(&spec.repository)?;
         let credential = self.credential(spec, credentials)?;
         let Selection { revision, reference } = selection;
-        let wanted = Wanted { spec, revision, reference, credentials, credential: &credential, form };
+        let label = self.gateway.policy().label();
+        let wanted = Wanted { spec, revision, reference, credentials, credential: &credential, form, label };
         call(wanted).inspect_err(|refusal| self.void(wanted, refusal))
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -216,9 +217,27 @@ impl MountPoint {
         overlay::layer(self, "lowerdir=")
     }
 
+    /// Returns the SELinux label that the filesystem gives to all its files, if it does.
+    pub fn label(&self) -> Option<&[u8]> {
+        let labels = self.filesystem_options.iter().map(|option| option.as_bytes());
+        labels.filter_map(|option| option.strip_prefix(CONTEXT.to_bytes())?.strip_prefix(b"=")).next()
+    }
+
     /// Whether the filesystem refuses writes, whatever the flags of the mount.
     pub fn is_frozen(&self) -> bool {
         self.filesystem_options.iter().any(|option| option == "ro")
+    }
+}
+
+impl Mount {
+    /// Says what to do about a refusal that may be due to the label: a policy of SELinux may have no such type.
+    fn explained(&self, refusal: io::Error) -> io::Error {
+        match &self.label {
+            Some(label) if Explained::system_error(&refusal).raw_os_error() == Some(libc::EINVAL) => {
+                io::Error::new(io::ErrorKind::Unsupported, Explained { text: label.advice(), source: refusal })
+            }
+            _ => refusal,
+        }
     }
 }
 

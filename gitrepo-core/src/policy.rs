@@ -194,8 +194,11 @@ impl Policy {
     /// The SELinux label of what volumes show, if this node has SELinux.
     pub fn label(&self) -> Option<&Label> {
         static HAS_LABELS: OnceLock<bool> = OnceLock::new();
-        let has_labels =
-            || *HAS_LABELS.get_or_init(|| mountinfo::read().is_ok_and(|mounts| mountinfo::has_labels(&mounts)));
+        let has_labels = || match HAS_LABELS.get() {
+            Some(known) => *known,
+            // A failure may pass.
+            None => mountinfo::read().is_ok_and(|mounts| *HAS_LABELS.get_or_init(|| mountinfo::has_labels(&mounts))),
+        };
         self.config.se_linux_context.as_ref().filter(|_| self.config.se_linux.unwrap_or_else(has_labels))
     }
 

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 
 use gitrepo_tests::git;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::kubelet::Driver;
+use gitrepo_tests::kubelet::Manifest;
 use gitrepo_tests::kubelet::Pod;
-use gitrepo_tests::kubelet::csi::AccessMode;
-use gitrepo_tests::kubelet::csi::Node;
-use gitrepo_tests::kubelet::csi::Volume;
+use gitrepo_tests::kubelet::csi;
+use gitrepo_tests::kubelet::flex;
 use gitrepo_tests::manifests;
 use gitrepo_tests::manifests::Object;
 use gitrepo_tests::manifests::workspace;
@@ -27,21 +28,13 @@ use gitrepo_tests::working_repository::assert_clean;
 use gitrepo_tests::working_repository::let_in;
 use nix::mount::MntFlags;
 use serde_json::Value;
+use serde_json::json;
 
 /// Where the documented repositories are.
 const FORGE: &str = "https://git.example.com/";
 
-/// What the kinds are, beside the defaults.
-const CHOICES: [(&str, &str); 8] = [
-    ("subdirectory", "docs"),
-    ("writable", "private"),
-    ("writable", "shared"),
-    ("writable", "copy"),
-    ("gitDir", "keep"),
-    ("submodules", "recursive"),
-    ("checkout", "git"),
-    ("symlinks", "reject-escaping"),
-];
+/// Keys whose values make no other kind of volume.
+const NO_KINDS: [&str; 1] = ["pullPolicy"];
 
 /// A kind as it is printed.
 struct Kind {
@@ -78,20 +71,21 @@ impl Kind {
     }
 
     /// The volume of that pod, as the kubelet finds it.
-    fn volume(&self) -> Volume {
+    fn volume<D: Driver>(&self) -> D::Volume {
         let volume = self.object("Pod").field("/spec/volumes/0").unwrap();
         let Some(claim) = volume.get("persistentVolumeClaim") else {
-            let inline = Volume::inline(volume["name"].as_str().unwrap(), &pairs(&attributes(&volume["csi"])));
+            let inline = D::inline(volume["name"].as_str().unwrap(), &pairs(&attributes(&volume["csi"])));
             return if volume["csi"]["readOnly"] == true { inline.read_only() } else { inline };
         };
         let (wanted, there) = (self.object("PersistentVolumeClaim"), self.object("PersistentVolume"));
         assert_eq!(claim["claimName"], wanted.name());
         assert_eq!(there.field("/spec/claimRef/name").unwrap(), wanted.name());
         assert_eq!(wanted.field("/spec/volumeName").unwrap(), there.name());
-        let source = there.field("/spec/csi").unwrap();
-        let handle = source["volumeHandle"].as_str().unwrap();
-        assert_eq!(there.field("/spec/accessModes").unwrap(), &serde_json::json!(["ReadWriteMany"]));
-        Volume::persistent(there.name(), handle, &pairs(&attributes(source))).with_access(AccessMode::ReadWriteMany)
+        D::persistent(there.name(), &pairs(&attributes(there.field("/spec/csi").unwrap())))
+    }
+
+    fn is_shared(&self) -> bool {
+        self.manifest.iter().any(|object| object.kind() == "PersistentVolume")
     }
 }
 
@@ -138,12 +132,25 @@ fn shown(root: &Path) -> (Contents, Vec<(u32, u32)>) {
 
 #[test]
 fn every_kind_works_as_printed_in_a_cluster_and_at_a_shell() {
+    every_kind_works::<csi::Node>();
+}
+
+#[test]
+fn every_kind_works_as_a_flexvolume() {
+    every_kind_works::<flex::Node>();
+}
+
+fn every_kind_works<D: Driver>() {
     let (_repositories, server) = serve();
-    let Some(node) = Node::new(1 << 30) else { return };
+    let Some(node) = D::start(1 << 30, &json!({})) else { return };
     let Some(shell) = Shell::new(256 << 20) else { return };
     for kind in Kind::all(&server.url_at("")) {
-        let (pod, volume) = (kind.pod("one"), kind.volume());
-        let target = node.kubelet().must_set_up(&pod, &volume);
+        let (pod, volume) = (kind.pod("one"), kind.volume::<D>());
+        let set_up = |pod| {
+            node.set_up(pod, &volume).unwrap_or_else(|failed| panic!("{}: {failed}", kind.title));
+            node.target(pod, &volume)
+        };
+        let target = set_up(&pod);
         let script = kind.script.replace("/srv/", &format!("{}/", shell.home().join("pods").display()));
         git::output(&mut shell.script(&script));
         let mounted: Vec<_> = script.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new).collect();
@@ -156,21 +163,37 @@ fn every_kind_works_as_printed_in_a_cluster_and_at_a_shell() {
             }
         }
         let other = kind.pod("two");
-        let beside = node.kubelet().must_set_up(&other, &volume);
+        let beside = set_up(&other);
         for place in [&target, mounted[0]] {
             let written = fs::write(place.join("written"), "").map_err(|error| error.kind());
             let wanted = if volume.is_read_only() { Err(io::ErrorKind::ReadOnlyFilesystem) } else { Ok(()) };
             assert_eq!(written, wanted, "{}: {}", kind.title, place.display());
         }
-        assert_eq!(beside.join("written").exists(), volume.is_persistent(), "{}", kind.title);
+        assert_eq!(beside.join("written").exists(), kind.is_shared(), "{}", kind.title);
         if let Some(too) = mounted.get(1..).and_then(<[_]>::last) {
             assert!(too.join("written").exists(), "{}", kind.title);
             nix::mount::umount2(*too, MntFlags::empty()).unwrap();
         }
         shell.unmount(mounted[0]).assert_success();
-        [pod, other].iter().for_each(|pod| node.kubelet().must_tear_down(pod, &volume));
+        [pod, other].iter().for_each(|pod| node.tear_down(pod, &volume));
     }
-    node.assert_nothing_published();
+    node.assert_nothing_set_up();
+}
+
+/// The values that the table of keys lists for each key that has a choice, without the default.
+fn choices() -> Vec<(String, String)> {
+    let text = fs::read_to_string(workspace().join("docs/volumes.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    let cells = rows.map(|row| row.split('|').map(|cell| cell.trim_matches([' ', '`']).to_owned()).collect::<Vec<_>>());
+    let is_word = |value: &&str| value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let of_row = |row: Vec<String>| {
+        let values: Vec<&str> = row.get(1).map(|cell| cell.split(", ").collect()).unwrap_or_default();
+        let default = row.get(2).cloned().unwrap_or_default();
+        let is_choice = values.len() > 1 && values.iter().all(is_word) && !NO_KINDS.contains(&row[0].as_str());
+        let others = values.into_iter().filter(|value| is_choice && **value != default);
+        others.map(|value| (row[0].clone(), value.to_owned())).collect::<Vec<_>>()
+    };
+    cells.flat_map(of_row).collect()
 }
 
 #[test]
@@ -181,8 +204,10 @@ fn every_choice_has_a_kind() {
         _ => object.field("/spec/volumes/0/csi"),
     });
     let printed: Vec<_> = printed.map(attributes).collect();
-    for (key, value) in CHOICES {
-        let has = |attributes: &BTreeMap<String, String>| attributes.get(key).is_some_and(|found| found == value);
-        assert!(printed.iter().any(has), "{key}: {value}");
+    let choices = choices();
+    assert!(choices.len() >= 7, "{choices:?}");
+    for (key, value) in choices {
+        let has = |attributes: &BTreeMap<String, String>| attributes.get(&key).is_some_and(|found| *found == value);
+        assert!(printed.iter().any(has), "no kind has {key}: {value}");
     }
 }

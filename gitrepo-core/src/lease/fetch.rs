@@ -308,8 +308,8 @@ impl Snapshots {
         };
         let (limits, has_base) = (self.gateway.policy().limits(), destination.base().is_some());
         let required = self.still_required(wanted, resolved, &mut session)?;
-        let tree = TreeRequest::new(&wanted.spec.tree, resolved.commit, wanted.form.format, limits)
-            .labelled(self.gateway.policy().label());
+        let tree =
+            TreeRequest::new(&wanted.spec.tree, resolved.commit, wanted.form.format, limits).labelled(wanted.label);
         let tree = tree.showing(wanted.repository(resolved));
         let received = receive(session, &request, is_in_base, required.as_ref(), tree, watch);
         let Received { tree, written, bytes } =

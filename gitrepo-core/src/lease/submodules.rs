@@ -138,7 +138,9 @@ impl Snapshots {
         }
         let mut root = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
         let Selection { revision, reference } = selection;
-        let wanted = Wanted { spec, revision, reference, credentials, credential: &root.credential.clone(), form };
+        let label = self.gateway.policy().label();
+        let wanted =
+            Wanted { spec, revision, reference, credentials, credential: &root.credential.clone(), form, label };
         if let Some(snapshot) = self.composed(wanted, &root)? {
             root.proof = self.prove_parts(whole, root.proof, &snapshot.meta().parts)?;
             return self.with_submodule_credentials(whole, Lease { snapshot, ..root });
@@ -159,7 +161,8 @@ impl Snapshots {
         let whole = Whole { spec, credentials, form, watch: &Watch::default() };
         let Some(known) = self.known_part(&part_of(spec), selection, credentials)? else { return Ok(None) };
         let Selection { revision, reference } = selection;
-        let wanted = Wanted { spec, revision, reference, credentials, credential: &known.credential, form };
+        let label = self.gateway.policy().label();
+        let wanted = Wanted { spec, revision, reference, credentials, credential: &known.credential, form, label };
         let Some(lease) = self.hit(wanted, &known.proven)? else { return Ok(None) };
         for part in &lease.snapshot.meta().parts {
             let of_part = whole.for_submodule(part, |spec, credentials| {
@@ -410,8 +413,7 @@ impl Snapshots {
         let staging = self.store.staging()?;
         let laid_out = staging.path().join(TREE);
         std::fs::create_dir(&laid_out).map_err(StoreError::io("make", &laid_out))?;
-        let request =
-            TreeRequest::new(&spec.tree, root.commit(), form.format, limits).labelled(self.gateway.policy().label());
+        let request = TreeRequest::new(&spec.tree, root.commit(), form.format, limits).labelled(wanted.label);
         let (listed, segments) = snapshot::compose(&composition, &laid_out, &request, watch)?;
         let kept_free = self.gateway.policy().config().cache.reserve_bytes;
         let reserve = Reserve::new(staging.path().to_owned(), kept_free).making_room(self.room.clone());

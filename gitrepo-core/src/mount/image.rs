@@ -79,7 +79,10 @@ pub(super) fn attach(
     let target = directory::open(&mount.target, Role::Target)?;
     let copy_visible = || {
         let is_usable = |shown: &MountPoint| {
-            shown.image() == Some(image.path) && shown.options.iter().all(|option| OPTIONS.contains(&option.as_str()))
+            let has_label = shown.label() == mount.label.as_ref().map(|label| label.as_c_str().to_bytes());
+            has_label
+                && shown.image() == Some(image.path)
+                && shown.options.iter().all(|option| OPTIONS.contains(&option.as_str()))
         };
         visible::copy(mounter, target.as_fd(), true, is_usable, |shown| image.root_of(shown))
     };
@@ -100,7 +103,10 @@ pub(super) fn attach(
     };
     Hidden::mount_either(&files, loop_devices, mounter.strategy(), mounter.workdir())
         .and_then(|(filesystem, _)| filesystem.attach(target.as_fd()))
-        .map_err(|(step, source)| MountError::Attach { mount: Box::new(mount.clone()), step, source })
+        .map_err(|(step, error)| {
+            let source = mount.explained(error);
+            MountError::Attach { mount: Box::new(mount.clone()), step, source }
+        })
 }
 
 /// Whether a mount shows this image, and the whole of it; `false` if the image is gone or damaged, so that its volume can

@@ -21,6 +21,7 @@ use super::Watch;
 use super::beneath::Beneath;
 use super::git_dir;
 use super::label;
+use super::label::LabelFailure;
 use super::mountable::listed::Listed;
 use super::writer::Writer;
 use crate::mount::Attachment;
@@ -55,7 +56,10 @@ impl SnapshotFormat for Directory {
         git_dir::pack::remove(staging, listed)?;
         let root = staging.join(OsStr::from_bytes(ROOT.to_bytes()));
         if let Some(label) = &request.label {
-            label::label(&root, label).map_err(|error| SnapshotError::io("label", ROOT.to_bytes(), error))?;
+            label::label(&root, label, &watch.cancel).map_err(|failure| match failure {
+                LabelFailure::Io(error) => SnapshotError::io("label", ROOT.to_bytes(), error),
+                LabelFailure::Interrupted(source) => SnapshotError::Interrupted { commit: request.commit, source },
+            })?;
         }
         // Last, since it says of each file what lstat(2) says.
         git_dir::refresh_index(&root, &request.tree, request.repository.as_ref())

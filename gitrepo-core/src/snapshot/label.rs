@@ -14,47 +14,64 @@ use super::beneath::Beneath;
 use super::walk;
 use super::walk::Found;
 use super::walk::Visitor;
+use crate::cancel::Cancel;
+use crate::cancel::Interrupted;
 use crate::spec::Label;
 use crate::sys;
 
 /// Where the kernel keeps labels (selinux(8), xattr(7)).
 const ATTRIBUTE: &CStr = c"security.selinux";
 
+/// A failure to label a tree.
+#[derive(Debug)]
+pub(crate) enum LabelFailure {
+    Io(io::Error),
+    Interrupted(Interrupted),
+}
+
 /// Gives a label to a directory and to everything below it. A filesystem whose mount labels all its files, or that keeps
 /// no labels, stays as it is.
-pub(crate) fn label(tree: &Path, label: &Label) -> io::Result<()> {
-    let root = Beneath::new(tree)?;
-    let mut labelling = Labelling { label };
-    match labelling.set(root.as_fd(), c".").and_then(|()| walk::walk(&root, &mut labelling)) {
-        Err(Errno::EOPNOTSUPP) => {
+pub(crate) fn label(tree: &Path, label: &Label, cancel: &Cancel) -> Result<(), LabelFailure> {
+    let failed = |error: Errno| LabelFailure::Io(error.into());
+    let root = Beneath::new(tree).map_err(failed)?;
+    let mut labelling = Labelling { label, cancel };
+    match set(label, root.as_fd(), c".") {
+        Err(LabelFailure::Io(error)) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
             tracing::debug!(tree = %tree.display(), "the filesystem keeps no labels of its own");
-            Ok(())
+            return Ok(());
         }
-        labelled => Ok(labelled?),
+        labelled => labelled?,
+    }
+    walk::walk(&root, &mut labelling)
+}
+
+fn set(label: &Label, directory: BorrowedFd<'_>, name: &CStr) -> Result<(), LabelFailure> {
+    // The call for a name in an open directory is newer than the kernels of most nodes (Linux 6.13).
+    let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name.to_bytes()].concat();
+    let path = CString::new(path).map_err(|_| LabelFailure::Io(Errno::EINVAL.into()))?;
+    match sys::attribute::set(&path, ATTRIBUTE, label.as_c_str().to_bytes_with_nul()) {
+        Err(Errno::EINVAL) => {
+            let text = format!("{}; {}", Errno::EINVAL.desc(), label.advice());
+            Err(LabelFailure::Io(io::Error::new(io::ErrorKind::Unsupported, text)))
+        }
+        set => set.map_err(|error| LabelFailure::Io(error.into())),
     }
 }
 
 struct Labelling<'a> {
     label: &'a Label,
-}
-
-impl Labelling<'_> {
-    fn set(&self, directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-        // The call for a name in an open directory is newer than the kernels of most nodes (Linux 6.13).
-        let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name.to_bytes()].concat();
-        let path = CString::new(path).map_err(|_| Errno::EINVAL)?;
-        sys::attribute::set(&path, ATTRIBUTE, self.label.as_c_str().to_bytes_with_nul())
-    }
+    cancel: &'a Cancel,
 }
 
 impl Visitor for Labelling<'_> {
-    type Error = Errno;
+    type Error = LabelFailure;
 
-    fn visit(&mut self, found: &Found<'_>) -> Result<(), Errno> {
-        self.set(found.directory, found.name)
+    fn visit(&mut self, found: &Found<'_>) -> Result<(), LabelFailure> {
+        self.cancel.check().map_err(LabelFailure::Interrupted)?;
+        set(self.label, found.directory, found.name)
     }
 
-    fn failed(&self, _action: &'static str, _path: &CStr, error: Errno) -> Errno {
-        error
+    fn failed(&self, _action: &'static str, _path: &CStr, error: Errno) -> LabelFailure {
+        LabelFailure::Io(error.into())
     }
 }

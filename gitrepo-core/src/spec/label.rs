@@ -40,6 +40,13 @@ impl Label {
         label.map(Self).ok_or_else(|| LabelError { text: text.chars().take(LONGEST).collect() })
     }
 
+    /// Returns what to do if the kernel refuses it.
+    pub(crate) fn advice(&self) -> String {
+        format!(
+            "if this node's SELinux policy has no such label as {self}, set seLinuxContext to one that it has, or to null"
+        )
+    }
+
     /// Returns it for a system call.
     pub(crate) fn as_c_str(&self) -> &CStr {
         &self.0

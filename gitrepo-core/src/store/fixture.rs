@@ -64,6 +64,7 @@ pub(crate) fn install(store: &Store, commit: CommitId, content: &str) -> Snapsho
         format: Directory.name(),
         ownership: Ownership::ROOT,
         repository: None,
+        label: None,
     };
     let request = TreeRequest::new(&options, commit, &Directory, &Limits::default());
     let meta = SnapshotMeta::new(&url, &request, TreeSummary { files: 1, ..TreeSummary::default() });

@@ -12,6 +12,7 @@ use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotFormat;
 use crate::spec::Checkout;
 use crate::spec::CommitId;
+use crate::spec::Label;
 use crate::spec::RepositoryUrl;
 use crate::spec::TreeOptions;
 use crate::spec::WorkingRepository;
@@ -43,6 +44,8 @@ pub struct SnapshotKey<'a> {
     pub ownership: Ownership,
     /// The repository that it shows as `.git`, if any.
     pub repository: Option<&'a WorkingRepository>,
+    /// The SELinux label of plain files, if any. An image is labelled by its mount.
+    pub label: Option<&'a Label>,
 }
 
 impl SnapshotKey<'_> {
@@ -88,6 +91,9 @@ impl SnapshotKey<'_> {
             if let Some(branch) = branch {
                 add("branch", branch);
             }
+        }
+        if let Some(label) = self.label {
+            add("label", &label.to_string());
         }
         options
     }
@@ -155,7 +161,8 @@ mod tests {
         ];
         let (first, second) = (commit(1), commit(2));
         let (format, ownership) = ("directory", Ownership::ROOT);
-        let key = SnapshotKey { url: &url, commit: &first, tree: &whole, format, ownership, repository: None };
+        let key =
+            SnapshotKey { url: &url, commit: &first, tree: &whole, format, ownership, repository: None, label: None };
         let origin = "https://git.example.com/a".to_owned();
         let shallow = WorkingRepository { depth: 1, branch: None, origin };
         let repositories = [
@@ -180,6 +187,7 @@ mod tests {
             SnapshotKey { tree: &parts[4], ..key },
             SnapshotKey { tree: &parts[4], ..image },
             SnapshotKey { tree: &parts[5], ..key },
+            SnapshotKey { label: Some(&Label::of_containers()), ..key },
             image,
         ]
         .into_iter()
@@ -188,7 +196,7 @@ mod tests {
         .chain(repositories.iter().map(|repository| SnapshotKey { repository: Some(repository), ..image }))
         .map(|key| key.id())
         .collect();
-        assert_eq!(ids.len(), 25);
+        assert_eq!(ids.len(), 26);
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 
@@ -202,6 +210,7 @@ mod tests {
             format: "directory",
             ownership: Ownership::ROOT,
             repository: None,
+            label: None,
         };
         assert_eq!(key.id().to_string(), "773562e25d39041f8a9fbb7d548129c2ed48affd60dce67ce2a83e4b60dfed42");
     }

@@ -17,6 +17,7 @@ use crate::mount::MountPoint;
 use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::CopyError;
+use crate::snapshot::LabelFailure;
 use crate::snapshot::Owner;
 use crate::snapshot::VolumeRoot;
 use crate::snapshot::Writers;
@@ -178,7 +179,10 @@ impl Volumes {
         fs::set_permissions(made, fs::Permissions::from_mode(root.mode))
             .map_err(StoreError::io("set the permissions of", made))?;
         if let Some(label) = self.snapshots.gateway().policy().label() {
-            snapshot::label(made, label).map_err(StoreError::io("label", made))?;
+            snapshot::label(made, label, cancel).map_err(|failure| match failure {
+                LabelFailure::Io(source) => CopyError::Io { action: "label", path: String::new(), source },
+                LabelFailure::Interrupted(source) => CopyError::Interrupted { source },
+            })?;
         }
         // Last, since it says of each file what lstat(2) says.
         let (tree, shown) = (&source.meta().tree, source.meta().working_repository.as_ref());

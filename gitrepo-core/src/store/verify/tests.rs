@@ -35,7 +35,8 @@ fn install_commit(store: &Store, fixture: &Fixture, form: Form, commit: CommitId
     let meta = SnapshotMeta::new(&url(), &request, listed.summary).sealed_by(listed.digest());
     let (url, ownership) = (url(), Ownership::ROOT);
     let (format, repository) = (form.format.name(), request.repository.as_ref());
-    let key = SnapshotKey { url: &url, commit: &commit, tree: &request.tree, format, ownership, repository };
+    let key =
+        SnapshotKey { url: &url, commit: &commit, tree: &request.tree, format, ownership, repository, label: None };
     store.install_snapshot(&key.id(), &staging, &tree, &meta).unwrap()
 }
 
