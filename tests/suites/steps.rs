@@ -128,6 +128,31 @@ const CASES: &[Case] = &[
     Case { name: "a sweep that compacts", disk: Disk::Fragmented, mounted: None, then: Then::Sweep },
 ];
 
+/// Commands that do the same may leave something else behind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Consequences {
+    Usual,
+    /// A compaction does what a fetch does.
+    OfACompaction,
+    /// So does a narrow fetch, and what it brought must not pass for a commit.
+    OfANarrowFetch,
+}
+
+impl Case {
+    fn consequences(&self, fault: Fault) -> Consequences {
+        match (self.disk, self.then, fault) {
+            (Disk::Fragmented, ..) => Consequences::OfACompaction,
+            (Disk::Empty, Then::Mount(mount), Fault::Kill)
+            | (Disk::Fetched, Then::Mount(mount @ Mount { commit: 1, .. }), Fault::Kill)
+                if mount.subdirectory != "." =>
+            {
+                Consequences::OfANarrowFetch
+            }
+            _ => Consequences::Usual,
+        }
+    }
+}
+
 struct Scene {
     shell: Shell,
     server: HttpServer,
@@ -173,7 +198,7 @@ impl Scene {
 
     /// Runs each command again and again, each time with the fault at another step: in a short run at the first step of
     /// each kind that was not tried yet.
-    fn run(&mut self, fault: Fault, tried: &mut BTreeSet<(bool, String)>) {
+    fn run(&mut self, fault: Fault, tried: &mut BTreeSet<(Consequences, String)>) {
         let all = std::env::var_os(ALL).is_some();
         let mut failures = 0;
         for case in CASES {
@@ -186,8 +211,7 @@ impl Scene {
                     Fault::Kill => step.is_sync(),
                     Fault::Fail(errno) => errno == Errno::ENOSPC && step.is_deletion(),
                 };
-                // A compaction does what a fetch does, with other consequences.
-                let group = matches!(case.disk, Disk::Fragmented);
+                let group = case.consequences(fault);
                 if is_idle || !tried.insert((group, kind.clone())) && !all {
                     continue;
                 }
@@ -276,6 +300,11 @@ impl Scene {
             self.trees[if shown.subdirectory == "." { shown.commit } else { 2 + shown.commit }].assert_is(&self.target);
         }
         self.succeed(&self.words(Then::Unmount), scene);
+        if shown.subdirectory != "." {
+            self.succeed(&self.mount(Mount { subdirectory: ".", ..shown }), scene);
+            self.trees[shown.commit].assert_is(&self.target);
+            self.succeed(&self.words(Then::Unmount), scene);
+        }
         let swept = self.succeed(&["sweep".into(), "--json".into()], scene);
         assert!(swept.stdout.contains("\"failures\":[]"), "{scene}\n{swept:?}");
         assert_eq!(self.shell.leftovers(), [] as [PathBuf; 0], "{scene}");

@@ -118,13 +118,15 @@ impl<'a> Local<'a> {
         let blobs = missing.blobs.iter().zip(there).filter(|(_, there)| there.is_none()).map(|(id, _)| *id).collect();
         let ids = [missing.commits, missing.trees, blobs].concat();
         let mut pack = Pack::new(&from, &objects, &ids, cancel);
-        let arrived = receive(&mut pack, repository, outlet, self.request).map_err(|error| match error {
+        let mut arrived = receive(&mut pack, repository, outlet, self.request).map_err(|error| match error {
             SinkError::Stream(error) => self.unreadable(error.into()),
             SinkError::Remote(error) => error,
         })?;
         for (kind, content) in way.iter().flat_map(|way| &way.objects) {
             let handed_over = outlet.hand_over_above(*kind, content);
             handed_over.map_err(|error| refusal(error, &self.url(), repository.path(), false))?;
+            arrived.bytes += content.len() as u64;
+            arrived.objects += 1;
         }
         let mut shallow = repository.shallow()?;
         shallow.retain(|commit| !missing.seen.contains(&oid(*commit)));

@@ -1,6 +1,7 @@
 //! Keeps what a fetch brings, and checks it. Knows no remote: whoever receives the objects has no say in what they are.
 
 use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::panic;
@@ -138,25 +139,15 @@ impl Verifier {
                 let way = repository.way(&named.above, commit, directory)?;
                 Some(way.ok_or_else(|| incomplete(&format_args!("what leads from {commit} to {directory}")))?)
             }
-            None => {
-                check_commit(repository, &request.resolved, &url, has_base)?;
-                None
-            }
+            None => check_commit(repository, &request.resolved, &url, has_base).map(|()| None)?,
         };
-        let missing = match &way {
-            Some(Way { tree: Some(tree), .. }) => {
-                repository.missing(named.trees.iter().chain([tree]), named.blobs.iter())?
-            }
-            Some(Way { tree: None, .. }) => repository.missing(named.trees.iter(), named.blobs.iter())?,
-            None if named.commits.contains(&oid(commit)) => {
-                repository.missing(named.trees.iter(), named.blobs.iter())?
-            }
-            None => {
-                // It came with an earlier fetch that wanted another commit.
-                let (trees, blobs) = repository.tree(commit)?;
-                repository.missing(trees.iter().chain(&named.trees), blobs.iter().chain(&named.blobs))?
-            }
+        let (trees, blobs) = match &way {
+            Some(way) => (way.tree.into_iter().collect(), HashSet::new()),
+            None if named.commits.contains(&oid(commit)) => Default::default(),
+            // It came with an earlier fetch that wanted another commit.
+            None => repository.tree(commit)?,
         };
+        let missing = repository.missing(trees.iter().chain(&named.trees), blobs.iter().chain(&named.blobs))?;
         if let Some(id) = missing {
             return Err(incomplete(&id));
         }
