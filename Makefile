@@ -41,7 +41,7 @@ ROUNDS ?= 5## how often bench measures each contender, and node-bench each kind 
 GIT_SERVER_IMAGE ?= docker.io/library/python:3.13-bookworm## image with python3 and git, for the git server of e2e
 
 ## Benchmarks
-CASES ?=## what bench measures: small large refs history read hits commit view hundred driver neighbour workspaces; all by default
+CASES ?=## what bench measures: small large refs history read hits commit view subdirectory hundred driver neighbour workspaces; all by default
 GIT_SYNC ?=## path of git-sync 4, to compare with it too
 OUT ?= target/bench## where bench writes its results and keeps its repositories; needs 10 GB
 DIVIDE ?= 1## makes the repositories of bench so many times smaller, to try something quickly

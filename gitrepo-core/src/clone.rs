@@ -180,7 +180,7 @@ fn fetch<E: From<StoreError> + From<GatewayError> + From<SnapshotError>>(
         Revision::Commit(commit) => Resolved::new(commit, None),
         ref revision => session.resolve(revision)?,
     };
-    let fetch = FetchRequest::new(resolved.clone(), spec.depth);
+    let fetch = FetchRequest { narrow: spec.narrow().cloned(), ..FetchRequest::new(resolved.clone(), spec.depth) };
     let policy = gateway.policy();
     let required = policy.required_signature(&spec.repository).map_err(GatewayError::from)?;
     let required = required.map(|requirement| Required::new(requirement, &spec.revision, &resolved));

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use git2::Oid;
 
+mod above;
 mod cache;
 mod content;
 mod delta;
@@ -30,9 +31,12 @@ mod keep;
 mod stage;
 mod stream;
 
+pub(crate) use above::Above;
+pub(crate) use above::LONGEST_ABOVE;
 pub(crate) use content::Content;
 pub(crate) use find::LONGEST_COMMIT;
 pub(crate) use find::find;
+pub(crate) use find::find_tree;
 pub(crate) use hash::ObjectHash;
 pub(crate) use hash::is_commit;
 pub(crate) use hash::is_object;

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::pack::Outlet;
 use crate::spec::CommitId;
+use crate::spec::RelativePath;
 use crate::spec::Revision;
 use crate::watch::Watch;
 
@@ -23,6 +24,7 @@ mod errand;
 mod error;
 mod git;
 mod local;
+mod narrow;
 pub(crate) mod repository;
 mod transport;
 
@@ -76,7 +78,7 @@ pub trait Connection {
 
     /// Fetches the history of a resolved revision. Unless another process verifies its objects, they go into the bare
     /// repository of the errand: afterwards the commit and its whole tree are there or in its base, and
-    /// `refs/commits/<id>` records that.
+    /// `refs/commits/<id>` records that. After a [narrow](FetchReport::narrow) fetch, one directory is, and nothing does.
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError>;
 
     /// The `known_hosts` line of an SSH host key that was trusted only because the host was unknown
@@ -147,12 +149,15 @@ pub struct FetchRequest {
     pub proves: bool,
     /// Those commits here that the remote may be told of; `None` for all of them. It could claim to have others, too.
     pub offers: Option<Vec<CommitId>>,
+    /// The only directory of the commit that is needed; `None` for the whole commit. A remote that cannot leave out the
+    /// rest brings all of it.
+    pub narrow: Option<RelativePath>,
 }
 
 impl FetchRequest {
     /// So many commits of the history of a resolved revision; 0 for all of it.
     pub fn new(resolved: Resolved, depth: u32) -> Self {
-        Self { resolved, depth, proves: false, offers: None }
+        Self { resolved, depth, proves: false, offers: None, narrow: None }
     }
 }
 
@@ -166,4 +171,6 @@ pub struct FetchReport {
     pub received_bytes: u64,
     /// Objects received; 0 if all were there already.
     pub received_objects: u64,
+    /// Whether no more than a [directory](FetchRequest::narrow) of the commit is there now.
+    pub narrow: bool,
 }

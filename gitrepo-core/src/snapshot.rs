@@ -257,20 +257,30 @@ pub enum SnapshotError {
         commit: CommitId,
     },
     /// The subdirectory does not exist in this commit.
-    #[error("commit {commit} has no directory {subdirectory}")]
+    #[error(
+        "commit {commit} has no directory {subdirectory}; {}",
+        match existing.is_root() {
+            true => "nothing at the top of it has that name".to_owned(),
+            false => format!("{existing} is there, and nothing in it has the next name"),
+        }
+    )]
     SubdirectoryNotFound {
         /// The commit.
         commit: CommitId,
         /// The subdirectory as requested.
         subdirectory: RelativePath,
+        /// The nearest directory above it that exists.
+        existing: RelativePath,
     },
-    /// The subdirectory is a file, link or submodule.
-    #[error("{subdirectory} is not a directory of commit {commit} but a {found}")]
+    /// The subdirectory, or what should be a directory above it, is a file, link or submodule.
+    #[error("{subdirectory} is not a directory of commit {commit}: {path} is a {found}")]
     NotADirectory {
         /// The commit.
         commit: CommitId,
         /// The subdirectory as requested.
         subdirectory: RelativePath,
+        /// The part of the path that is something else.
+        path: RelativePath,
         /// Its actual type.
         found: String,
     },
@@ -389,8 +399,7 @@ impl SnapshotError {
         match self {
             Self::Incomplete { .. } => Kind::Corrupt,
             Self::Malformed { .. } | Self::Submodule { .. } => Kind::BadData,
-            Self::SubdirectoryNotFound { .. } => Kind::NotFound,
-            Self::NotADirectory { .. } => Kind::InvalidRequest,
+            Self::SubdirectoryNotFound { .. } | Self::NotADirectory { .. } => Kind::NotFound,
             Self::UnsafeName { .. } | Self::EscapingSymlink { .. } => Kind::PermissionDenied,
             Self::TooLarge { .. } | Self::OutOfMemory { .. } => Kind::ResourceExhausted,
             Self::Untrusted { .. } => Kind::Internal,

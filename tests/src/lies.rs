@@ -59,6 +59,16 @@ pub const LIES: &[(&str, End)] = &[
     ("writing-after-the-end", End::Harmless),
 ];
 
+/// Lies about what is above a directory.
+pub const LIES_ABOVE: &[(&str, End)] = &[
+    ("nothing-above", End::Refused),
+    ("above-is-kept", End::Refused),
+    ("blob-above", End::Refused),
+    ("endless-above", End::Refused),
+    ("much-above", End::Refused),
+    ("more-above", End::Harmless),
+];
+
 /// The token of a tenant whose receiver claims that the remote gave out every commit.
 pub const FORGER: &str = "forger";
 
@@ -77,6 +87,8 @@ pub fn forged(base: Option<&Path>, commit: CommitId) -> Vec<u8> {
 enum Message {
     /// An object, as its type and its content.
     Object(u8, Vec<u8>),
+    /// One that is above a directory.
+    Above(u8, Vec<u8>),
     PackEnds,
     Boundary,
     FetchEnds,
@@ -110,6 +122,13 @@ fn relay(
             kind @ (b'b' | b'c' | b't' | b'g') => {
                 let content = counted(&mut from, 1)?;
                 (Message::Object(kind, content.clone()), object(kind, &content))
+            }
+            b'a' => {
+                let mut kind = [0];
+                from.read_exact(&mut kind)?;
+                let content = counted(&mut from, 1)?;
+                let plain = [&[b'a'][..], &object(kind[0], &content)].concat();
+                (Message::Above(kind[0], content), plain)
             }
             b's' => {
                 let ids = counted(&mut from, 20)?;
@@ -153,7 +172,31 @@ fn told(lie: &str, message: &Message, plain: Vec<u8>) -> Vec<u8> {
         }
         _ => plain.clone(),
     };
+    let above = |objects: &[u8]| [&[b'a'][..], objects].concat();
     match (lie, message) {
+        ("nothing-above" | "nothing", Message::Above(..)) => Vec::new(),
+        ("other-tree", Message::Above(b't', content)) => {
+            let mut content = content.clone();
+            if let Some(id) = content.last_mut() {
+                *id ^= 1;
+            }
+            above(&object(b't', &content))
+        }
+        ("other-commit", Message::Above(b'c', content)) => {
+            above(&object(b'c', &[content, &b"and more\n"[..]].concat()))
+        }
+        ("other-type", Message::Above(b'c', content)) => above(&object(b'g', content)),
+        ("no-tree", Message::Above(b't', _)) | ("no-commit", Message::Above(b'c', _)) => Vec::new(),
+        ("above-is-kept", Message::Above(kind, content)) => [&[b'p'][..], &object(*kind, content), b"e"].concat(),
+        ("blob-above", Message::Above(..)) => [above(&object(b'b', b"blob")), plain].concat(),
+        ("endless-above", Message::Above(kind, content)) => [&[b'a', *kind][..], &[0x7f; 8], content].concat(),
+        ("much-above", Message::Above(..)) => {
+            let trees = (0..5_000_u32).flat_map(|number| {
+                above(&object(b't', &[b"100644 file\0", &number.to_be_bytes()[..], &[7; 16]].concat()))
+            });
+            trees.chain(plain).collect()
+        }
+        ("more-above", Message::Above(..)) => [above(&object(b't', b"")), plain].concat(),
         ("other-content", Message::Object(b'b', _)) => changed(|content| content.fill(b'!')),
         ("other-tree", Message::Object(b't', _)) => {
             changed(|content| content.iter_mut().last().map_or((), |id| *id ^= 1))

@@ -152,7 +152,7 @@ fn s9_subdirectory_lookup_does_not_follow_links() {
     let server = HttpServer::start(&repository);
     let (url, person) = (server.url(&repository), Person::new());
     for path in ["link", "link/ssh", "up", "up/up"] {
-        assert_refused(&person, path, 64, "is not a directory", || person.clone(&url, &["--subdirectory", path]));
+        assert_refused(&person, path, 66, "is not a directory", || person.clone(&url, &["--subdirectory", path]));
     }
 }
 

@@ -36,6 +36,7 @@ mod makefile;
 mod manifests;
 mod modules;
 mod mounter;
+mod narrow;
 mod node_commands;
 mod node_scripts;
 mod old_manifests;

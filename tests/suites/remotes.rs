@@ -100,6 +100,7 @@ macro_rules! everywhere {
             a_repository_that_does_not_exist_is_not_found
             what_is_not_a_commit_is_refused
             the_commit_and_its_whole_tree_are_fetched_and_nothing_else_is_there
+            a_directory_is_fetched_alone_if_the_server_can_leave_out_the_rest
             what_was_resolved_is_fetched_although_its_branch_has_moved
             the_same_again_receives_nothing
             a_commit_of_the_history_is_fetched_by_its_id

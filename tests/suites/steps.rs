@@ -97,6 +97,7 @@ enum Then {
 const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None, recursive: false, keeps: false };
 const SECOND: Mount = Mount { commit: 1, ..FIRST };
 const PART: Mount = Mount { subdirectory: "a", ..FIRST };
+const PART_OF_SECOND: Mount = Mount { subdirectory: "a", ..SECOND };
 const KEPT: Mount = Mount { keeps: true, ..FIRST };
 const KEPT_PRIVATE: Mount = Mount { keeps: true, ..PRIVATE };
 const PRIVATE: Mount = Mount { writable: Some("private"), ..FIRST };
@@ -121,9 +122,36 @@ const CASES: &[Case] = &[
     Case { name: "a repository", disk: Disk::Fetched, mounted: None, then: Then::Mount(KEPT) },
     Case { name: "a writable repository", disk: Disk::Fetched, mounted: None, then: Then::Mount(KEPT_PRIVATE) },
     Case { name: "a fetch of another commit", disk: Disk::Fetched, mounted: None, then: Then::Mount(SECOND) },
+    Case { name: "a fetch of a directory", disk: Disk::Fetched, mounted: None, then: Then::Mount(PART_OF_SECOND) },
+    Case { name: "a directory into a new store", disk: Disk::Empty, mounted: None, then: Then::Mount(PART) },
     Case { name: "a fetch into a new store", disk: Disk::Empty, mounted: None, then: Then::Mount(FIRST) },
     Case { name: "a sweep that compacts", disk: Disk::Fragmented, mounted: None, then: Then::Sweep },
 ];
+
+/// Commands that do the same may leave something else behind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Consequences {
+    Usual,
+    /// A compaction does what a fetch does.
+    OfACompaction,
+    /// So does a narrow fetch, and what it brought must not pass for a commit.
+    OfANarrowFetch,
+}
+
+impl Case {
+    fn consequences(&self, fault: Fault) -> Consequences {
+        match (self.disk, self.then, fault) {
+            (Disk::Fragmented, ..) => Consequences::OfACompaction,
+            (Disk::Empty, Then::Mount(mount), Fault::Kill)
+            | (Disk::Fetched, Then::Mount(mount @ Mount { commit: 1, .. }), Fault::Kill)
+                if mount.subdirectory != "." =>
+            {
+                Consequences::OfANarrowFetch
+            }
+            _ => Consequences::Usual,
+        }
+    }
+}
 
 struct Scene {
     shell: Shell,
@@ -133,14 +161,15 @@ struct Scene {
     target: PathBuf,
     /// Of [`Disk`], in its order.
     disks: [Image; 3],
-    /// Of [`FIRST`], [`SECOND`] and [`PART`].
-    trees: [Tree; 3],
+    /// Of [`FIRST`], [`SECOND`], [`PART`] and [`PART_OF_SECOND`].
+    trees: [Tree; 4],
 }
 
 impl Scene {
     fn new(format: Format) -> Option<Self> {
         let shell = Shell::new_with(DISK, format)?;
         let repository = Repository::new("steps");
+        repository.configure("uploadpack.allowFilter", "true");
         let content = |number: usize| {
             let changing = fixtures::text(u64::try_from(number).unwrap() + 1, 3000);
             let files = Files::new().file("a/changing", changing).file("a/b/constant", fixtures::noise(1, 20_000));
@@ -162,14 +191,14 @@ impl Scene {
         }
         let fragmented = save(&shell);
         let disks = [empty, fetched.unwrap(), fragmented];
-        let trees =
-            [FIRST, SECOND, PART].map(|mount| Tree::of(&repository, &commits[mount.commit], mount.subdirectory));
+        let trees = [FIRST, SECOND, PART, PART_OF_SECOND]
+            .map(|mount| Tree::of(&repository, &commits[mount.commit], mount.subdirectory));
         Some(Self { shell, server, repository, commits, target, disks, trees })
     }
 
     /// Runs each command again and again, each time with the fault at another step: in a short run at the first step of
     /// each kind that was not tried yet.
-    fn run(&mut self, fault: Fault, tried: &mut BTreeSet<(bool, String)>) {
+    fn run(&mut self, fault: Fault, tried: &mut BTreeSet<(Consequences, String)>) {
         let all = std::env::var_os(ALL).is_some();
         let mut failures = 0;
         for case in CASES {
@@ -182,8 +211,7 @@ impl Scene {
                     Fault::Kill => step.is_sync(),
                     Fault::Fail(errno) => errno == Errno::ENOSPC && step.is_deletion(),
                 };
-                // A compaction does what a fetch does, with other consequences.
-                let group = matches!(case.disk, Disk::Fragmented);
+                let group = case.consequences(fault);
                 if is_idle || !tried.insert((group, kind.clone())) && !all {
                     continue;
                 }
@@ -269,9 +297,14 @@ impl Scene {
             assert_clean(&self.target);
             assert_whole(&self.target, &self.repository, &self.commits[shown.commit], 1);
         } else {
-            self.trees[if shown.subdirectory == "." { shown.commit } else { 2 }].assert_is(&self.target);
+            self.trees[if shown.subdirectory == "." { shown.commit } else { 2 + shown.commit }].assert_is(&self.target);
         }
         self.succeed(&self.words(Then::Unmount), scene);
+        if shown.subdirectory != "." {
+            self.succeed(&self.mount(Mount { subdirectory: ".", ..shown }), scene);
+            self.trees[shown.commit].assert_is(&self.target);
+            self.succeed(&self.words(Then::Unmount), scene);
+        }
         let swept = self.succeed(&["sweep".into(), "--json".into()], scene);
         assert!(swept.stdout.contains("\"failures\":[]"), "{scene}\n{swept:?}");
         assert_eq!(self.shell.leftovers(), [] as [PathBuf; 0], "{scene}");

@@ -95,8 +95,8 @@ impl Destination {
     }
 
     /// Moves the result of a fetch from its staging directory to its destination, and returns the repository that has
-    /// it.
-    pub(super) fn adopt(&self, staging: &Staging, commit: &CommitId) -> Result<PathBuf, StoreError> {
+    /// it. `commit` is what was fetched whole; `None` after a narrow fetch.
+    pub(super) fn adopt(&self, staging: &Staging, commit: Option<&CommitId>) -> Result<PathBuf, StoreError> {
         let (fetched, owner) = (staging.path().join(REPOSITORY), Owner::ourselves());
         match self {
             // The base had everything.

@@ -304,6 +304,7 @@ impl Snapshots {
         let request = FetchRequest {
             proves: !proven.content,
             offers: Some(access.commits(wanted.credential)),
+            narrow: wanted.spec.narrow().cloned(),
             ..FetchRequest::new(resolved.clone(), wanted.spec.depth)
         };
         let (limits, has_base) = (self.gateway.policy().limits(), destination.base().is_some());
@@ -312,8 +313,9 @@ impl Snapshots {
             TreeRequest::new(&wanted.spec.tree, resolved.commit, wanted.form.format, limits).labelled(wanted.label);
         let tree = tree.showing(wanted.repository(resolved));
         let received = receive(session, &request, is_in_base, required.as_ref(), tree, watch);
-        let Received { tree, written, bytes } =
+        let Received { tree, written, bytes, narrow } =
             received.map_err(|error| self.remembered(wanted, resolved, has_base, error.into()))?;
+        let whole = (!narrow).then_some(&resolved.commit);
         // Before others of this credential find the snapshot.
         if !proven.content {
             let recorded = access.record_content(wanted.credential, &resolved.commit, proven.evidence(), &asked);
@@ -330,14 +332,14 @@ impl Snapshots {
                 }
             }
             Err(error) => {
-                self.keep_good_pack(&destination, &staging, resolved, &error);
+                self.keep_good_pack(&destination, &staging, whole, &error);
                 return Err(self.remembered(wanted, resolved, has_base, error));
             }
         }
 
         let laid_out = staging.path().join(TREE);
         let listed = snapshot::adopt(&laid_out, &tree, Owner::ourselves())?;
-        let repository = &destination.adopt(&staging, &resolved.commit)?;
+        let repository = &destination.adopt(&staging, whole)?;
         let kept_free = self.gateway.policy().config().cache.reserve_bytes;
         let reserve = Reserve::new(staging.path().to_owned(), kept_free).making_room(self.room.clone());
         let made = wanted.form.format.complete(&listed, &laid_out, repository, &tree, reserve, watch);
@@ -381,13 +383,20 @@ impl Snapshots {
         Ok(Proven { content: true, ..proven })
     }
 
-    /// After a fetch whose tree failed: keeps a good pack for the next attempt, and discards a refused repository.
-    fn keep_good_pack(&self, destination: &Destination, staging: &Staging, resolved: &Resolved, error: &LeaseError) {
+    /// After a fetch whose tree failed: keeps a good pack for the next attempt, and discards a refused repository. `whole`
+    /// is the commit, unless the fetch was narrow.
+    fn keep_good_pack(
+        &self,
+        destination: &Destination,
+        staging: &Staging,
+        whole: Option<&CommitId>,
+        error: &LeaseError,
+    ) {
         let Some(lock) = destination.lock() else { return };
         let kept = if error.is_refusal() {
             self.store.drop_unused(lock)
         } else if error.leaves_the_pack_good() {
-            destination.adopt(staging, &resolved.commit).map(drop)
+            destination.adopt(staging, whole).map(drop)
         } else {
             Ok(())
         };

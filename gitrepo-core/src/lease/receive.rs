@@ -18,6 +18,8 @@ pub(crate) struct Received {
     pub(crate) written: Result<Option<Signer>, GatewayError>,
     /// Size of the pack, in bytes.
     pub(crate) bytes: u64,
+    /// Whether no more than the directory was fetched that the request is narrowed to.
+    pub(crate) narrow: bool,
 }
 
 /// Fetches a resolved revision unless it is in the base, checks its signature if it needs one, writes its tree, and ends
@@ -35,14 +37,15 @@ pub(crate) fn receive(
     tree: TreeRequest,
     watch: &Watch,
 ) -> Result<Received, GatewayError> {
-    let mut bytes = 0;
+    let (mut bytes, mut narrow) = (0, false);
     if !is_in_base {
         // A server may think for minutes about a large pack before it sends any of it.
         watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
-        bytes = session.fetch(request)?.received_bytes;
+        let report = session.fetch(request)?;
+        (bytes, narrow) = (report.received_bytes, report.narrow && request.narrow.is_some());
     }
     let signed = required.map(|required| check(&mut session, required, None)).transpose();
     let written = signed.and_then(|signer| session.write_tree(&tree).map(|_| signer));
     session.finish()?;
-    Ok(Received { tree, written, bytes })
+    Ok(Received { tree, written, bytes, narrow })
 }

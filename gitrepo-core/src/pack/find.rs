@@ -31,6 +31,42 @@ pub(crate) const LONGEST_COMMIT: u64 = 240 << 10;
 ///
 /// If the pack cannot be read, or is too large to look through.
 pub(crate) fn find(source: &mut dyn Read, wanted: Oid) -> Result<Option<(ObjectType, Vec<u8>)>, PackError> {
+    search(source, wanted, |kind, size| match kind {
+        ObjectType::Commit | ObjectType::Tag if size > LONGEST_COMMIT => Use::None,
+        ObjectType::Commit | ObjectType::Tag => Use::Content,
+        _ => Use::Type,
+    })
+}
+
+/// The same for the content of a tree, if it is no longer than `longest` bytes.
+///
+/// # Errors
+///
+/// As for [`find`].
+pub(crate) fn find_tree(source: &mut dyn Read, wanted: Oid, longest: u64) -> Result<Option<Vec<u8>>, PackError> {
+    let found = search(source, wanted, |kind, size| match kind {
+        ObjectType::Tree if size <= longest => Use::Content,
+        _ => Use::None,
+    })?;
+    Ok(found.map(|(_, content)| content))
+}
+
+/// What an object of a pack is good for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Its type and its content may be wanted.
+    Content,
+    /// Its type may be wanted.
+    Type,
+    /// It is passed over.
+    None,
+}
+
+fn search(
+    source: &mut dyn Read,
+    wanted: Oid,
+    used: impl Fn(ObjectType, u64) -> Use,
+) -> Result<Option<(ObjectType, Vec<u8>)>, PackError> {
     let mut input = Input::with_capacity(BUFFER, source.take(MOST_BYTES));
     let mut inflater = Inflater::new()?;
     let mut left = MOST_BYTES;
@@ -39,21 +75,21 @@ pub(crate) fn find(source: &mut dyn Read, wanted: Oid) -> Result<Option<(ObjectT
         let Entry { form, size, .. } = Entry::read(&mut input, offset)?;
         left = left.checked_sub(size).ok_or(PackError::TooLarge(MOST_BYTES))?;
         let mut hash = match form {
-            Form::Plain(ObjectType::Commit | ObjectType::Tag) if size > LONGEST_COMMIT => None,
-            Form::Plain(kind) => Some((kind, ObjectHash::new(kind, size))),
+            Form::Plain(kind) => Some((kind, used(kind, size), ObjectHash::new(kind, size))),
             Form::DeltaAt(_) | Form::DeltaOf(_) => None,
         };
+        hash = hash.filter(|(_, used, _)| *used != Use::None);
         let mut content = Vec::new();
         inflater.inflate(&mut input, (offset, size), |piece| {
-            if let Some((kind, hash)) = &mut hash {
+            if let Some((_, used, hash)) = &mut hash {
                 hash.update(piece);
-                if matches!(kind, ObjectType::Commit | ObjectType::Tag) {
+                if *used == Use::Content {
                     content.extend_from_slice(piece);
                 }
             }
             Ok(())
         })?;
-        if let Some((kind, hash)) = hash
+        if let Some((kind, _, hash)) = hash
             && hash.finish()? == wanted
         {
             return Ok(Some((kind, content)));

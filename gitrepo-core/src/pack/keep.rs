@@ -12,6 +12,7 @@ use super::MOST_OBJECTS;
 use super::MOST_PACKS;
 use super::PackError;
 use super::Places;
+use super::above::Above;
 use super::content::Content;
 use super::content::Draft;
 use super::hash::ObjectHash;
@@ -37,6 +38,8 @@ pub(crate) struct Named {
     pub(crate) blobs: HashSet<Oid>,
     /// The commits whose parents are not here, as the server told. Nobody has checked this.
     pub(crate) boundary: Vec<Oid>,
+    /// What a narrow fetch brought that is not kept.
+    pub(crate) above: Above,
 }
 
 impl Named {
@@ -93,6 +96,7 @@ pub(crate) fn keep(inlet: &mut Inlet, places: &Places, named: &mut Named) -> Res
                 written = Keeping::begin(places, written)?.take_in(inlet, named)?;
                 packs += 1;
             }
+            stream::ABOVE => named.above.take_in(inlet)?,
             stream::BOUNDARY => named.boundary = inlet.ids()?,
             stream::DONE => return Ok(()),
             _ => return Err(nonsense("an unknown command")),

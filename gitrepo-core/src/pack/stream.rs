@@ -9,6 +9,7 @@
 //! | `b`, `c`, `t`, `g` | its length, its content | A blob, commit, tree or tag. |
 //! | `?` | | Asks for the id and the place of each object since the last question. |
 //! | `e` | | The pack ends. Answered by a `k` once it is kept. |
+//! | `a` | a `c` or `t`, its length, its content | Between packs: a commit or tree [above](super::above) a directory. |
 //! | `s` | their number, their ids | The commits whose parents the server did not send. |
 //! | `.` | | The fetch ends. |
 //!
@@ -33,6 +34,7 @@ use super::Places;
 pub(super) const PACK: u8 = b'p';
 pub(super) const REPORT: u8 = b'?';
 pub(super) const END: u8 = b'e';
+pub(super) const ABOVE: u8 = b'a';
 pub(super) const BOUNDARY: u8 = b's';
 pub(super) const DONE: u8 = b'.';
 
@@ -117,6 +119,21 @@ impl Outlet {
         self.send(&head(kind, content.len() as u64))?;
         self.send(content)?;
         self.end_pack()
+    }
+
+    /// Hands over a commit or tree that is above what is fetched, and is not kept.
+    pub(crate) fn hand_over_above(&mut self, kind: ObjectType, content: &[u8]) -> Result<(), PackError> {
+        if self.is_broken {
+            return Err(PackError::HandOver(io::Error::other("the pack before it is not complete")));
+        }
+        self.send(&[ABOVE])?;
+        self.send(&head(kind, content.len() as u64))?;
+        self.send(content)
+    }
+
+    /// Whether a pack broke off, so that nothing more can be handed over.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// Asks for the id and the place of each of the next `count` objects, and passes them on.

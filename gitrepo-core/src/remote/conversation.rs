@@ -51,7 +51,7 @@ enum Keeper {
     /// Another process. The repository shows what is here.
     Other(Outlet, Repository),
     /// This process, for embedders and tests.
-    Ours(Verifier),
+    Ours(Box<Verifier>),
 }
 
 /// Where the repository is.
@@ -97,17 +97,17 @@ impl Connection for Conversation<'_> {
             None => self.begin_to_keep()?,
         };
         let keeper = self.keeper.insert(keeper);
-        let Arrived { bytes, objects } = match keeper {
-            Keeper::Other(outlet, repository) => self.source.hand_over(request, repository, outlet, &url)?,
+        let (Arrived { bytes, objects }, narrow) = match keeper {
+            // The verifier tells.
+            Keeper::Other(outlet, repository) => (self.source.hand_over(request, repository, outlet, &url)?, false),
             Keeper::Ours(verifier) => {
                 let repository = verifier.repository()?.anew()?;
                 let arrived =
                     verifier.take_beside(|outlet| self.source.hand_over(request, &repository, outlet, &url))?;
-                verifier.check(request)?;
-                arrived
+                (arrived, verifier.check(request)?)
             }
         };
-        Ok(FetchReport { commit: request.resolved.commit, received_bytes: bytes, received_objects: objects })
+        Ok(FetchReport { commit: request.resolved.commit, received_bytes: bytes, received_objects: objects, narrow })
     }
 
     fn accepted_host_key(&self) -> Option<String> {
@@ -134,7 +134,7 @@ impl Conversation<'_> {
             _ => {
                 let mut verifier = Verifier::new(errand)?;
                 verifier.repository()?;
-                Ok(Keeper::Ours(verifier))
+                Ok(Keeper::Ours(Box::new(verifier)))
             }
         }
     }

@@ -23,6 +23,7 @@ use crate::spec::Revision;
 
 mod answer;
 mod ask;
+mod below;
 #[cfg(feature = "testing")]
 pub(super) mod fuzz;
 mod hello;
@@ -123,6 +124,11 @@ impl<'a> Server<'a> {
         repository: &Repository,
         outlet: &mut Outlet,
     ) -> Result<Arrived, RemoteError> {
+        if let Some(directory) = &request.narrow
+            && let Some(arrived) = self.bring_below(request, directory, repository, outlet)?
+        {
+            return Ok(arrived);
+        }
         let commit = request.resolved.commit;
         let depth = if request.depth == 0 && !offer.shallow.is_empty() { ask::WHOLE } else { request.depth };
         let hello = self.connect()?;
@@ -135,7 +141,11 @@ impl<'a> Server<'a> {
         match wanted {
             Some(object) => {
                 let (haves, shallow) = (offer.commits.clone(), offer.shallow.iter().copied().collect());
-                self.fetch(Wants { objects: vec![object], haves, shallow, depth, alone: false }, repository, outlet)
+                self.fetch(
+                    Wants { objects: vec![object], haves, shallow, depth, ..Wants::default() },
+                    repository,
+                    outlet,
+                )
             }
             None => self.search((commit, request.depth), offer, repository, outlet),
         }
@@ -165,7 +175,8 @@ impl<'a> Server<'a> {
                 haves.extend(&objects);
             }
             let shallow = repository.shallow()?.difference(&offer.untold).copied().collect();
-            let arrived = self.fetch(Wants { objects, haves, shallow, depth, alone: false }, repository, outlet)?;
+            let arrived =
+                self.fetch(Wants { objects, haves, shallow, depth, ..Wants::default() }, repository, outlet)?;
             total = Arrived { bytes: total.bytes + arrived.bytes, objects: total.objects + arrived.objects };
             let repository = repository.anew()?;
             if repository.reaches(commit, wanted)? {

@@ -17,18 +17,22 @@ use super::advertisement::Advertisement;
 use super::git::Arrived;
 use super::git::SinkError;
 use super::git::receive;
+use super::narrow::Way;
 use super::repository::Repository;
 use super::repository::commit_id;
 use super::repository::oid;
+use super::repository::refusal;
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::error::chain;
 use crate::object;
 use crate::object::EntryMode;
 use crate::object::TreeObject;
+use crate::pack::LONGEST_ABOVE;
 use crate::pack::LONGEST_COMMIT;
 use crate::pack::Outlet;
 use crate::spec::CommitId;
+use crate::spec::RelativePath;
 use crate::spec::Revision;
 use crate::sys;
 
@@ -100,16 +104,30 @@ impl<'a> Local<'a> {
         let (from, to) = (source.odb().map_err(failed)?, repository.objects()?);
         let cancel = &self.request.watch.cancel;
         let mut missing = Missing::new(&from, &to, cancel);
-        let boundary = missing.history(oid(commit), request.depth).map_err(|error| self.unreadable(error))?;
+        let way = match &request.narrow {
+            Some(directory) => missing.way(oid(commit), directory).map_err(|error| self.unreadable(error))?,
+            None => None,
+        };
+        let boundary = match &way {
+            Some(way) => way.tree.map_or(Ok(()), |tree| missing.tree(tree)).map(|()| Vec::new()),
+            None => missing.history(oid(commit), request.depth),
+        };
+        let boundary = boundary.map_err(|error| self.unreadable(error))?;
         let objects = source.commondir().join("objects");
         let there = repository.locate(&missing.blobs)?;
         let blobs = missing.blobs.iter().zip(there).filter(|(_, there)| there.is_none()).map(|(id, _)| *id).collect();
         let ids = [missing.commits, missing.trees, blobs].concat();
         let mut pack = Pack::new(&from, &objects, &ids, cancel);
-        let arrived = receive(&mut pack, repository, outlet, self.request).map_err(|error| match error {
+        let mut arrived = receive(&mut pack, repository, outlet, self.request).map_err(|error| match error {
             SinkError::Stream(error) => self.unreadable(error.into()),
             SinkError::Remote(error) => error,
         })?;
+        for (kind, content) in way.iter().flat_map(|way| &way.objects) {
+            let handed_over = outlet.hand_over_above(*kind, content);
+            handed_over.map_err(|error| refusal(error, &self.url(), repository.path(), false))?;
+            arrived.bytes += content.len() as u64;
+            arrived.objects += 1;
+        }
         let mut shallow = repository.shallow()?;
         shallow.retain(|commit| !missing.seen.contains(&oid(*commit)));
         shallow.extend(boundary.into_iter().map(commit_id));
@@ -250,6 +268,23 @@ impl<'a> Missing<'a> {
             generation = parents;
         }
         Ok(boundary)
+    }
+
+    /// Goes from a commit to a directory. Returns `None` if what is on the way is too large to be passed on, or no commit
+    /// or tree: a fetch of the whole commit tells.
+    fn way(&self, commit: Oid, directory: &RelativePath) -> Result<Option<Way>, SourceError> {
+        let mut left = LONGEST_ABOVE;
+        let mut read = |id, kind| -> Result<Option<Vec<u8>>, SourceError> {
+            let object = self.read(id)?;
+            let length = object.len() as u64;
+            let is_good = object.kind() == kind && length <= left;
+            left = left.saturating_sub(length);
+            Ok(is_good.then(|| object.data().to_vec()))
+        };
+        match read(commit, ObjectType::Commit)? {
+            Some(commit) => Way::find(commit, directory, |tree| read(tree, ObjectType::Tree)),
+            None => Ok(None),
+        }
     }
 
     /// Collects a tree with everything below it.

@@ -21,6 +21,7 @@ use crate::object::TreeEntry;
 use crate::object::TreeObject;
 use crate::object::time_of;
 use crate::object::tree_of;
+use crate::spec::RelativePath;
 use crate::spec::names;
 
 /// The whole tree, in the order of `git ls-tree -r`. An entry takes some 50 bytes plus its name.
@@ -220,17 +221,23 @@ impl<'a> Lister<'a> {
         let commit = self.request.commit;
         let subdirectory = &self.request.tree.subdirectory;
         let mut tree = root;
+        let mut existing = RelativePath::root();
         for component in subdirectory.components() {
             let object = self.read_tree(tree)?;
             let mut entries = TreeObject(object.data());
             let Some(entry) =
                 entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.name == component.as_bytes()))
             else {
-                return Err(SnapshotError::SubdirectoryNotFound { commit, subdirectory: subdirectory.clone() });
+                return Err(SnapshotError::SubdirectoryNotFound {
+                    commit,
+                    subdirectory: subdirectory.clone(),
+                    existing,
+                });
             };
             let entry = entry.map_err(|reason| self.malformed(tree, reason))?;
+            let path = existing.child(component);
             if entry.is_tree() {
-                tree = entry.id;
+                (tree, existing) = (entry.id, path);
                 continue;
             }
             let found = match entry.mode() {
@@ -239,7 +246,7 @@ impl<'a> Lister<'a> {
                 _ => "file",
             };
             let (subdirectory, found) = (subdirectory.clone(), found.to_owned());
-            return Err(SnapshotError::NotADirectory { commit, subdirectory, found });
+            return Err(SnapshotError::NotADirectory { commit, subdirectory, path, found });
         }
         Ok(tree)
     }

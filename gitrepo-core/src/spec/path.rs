@@ -62,6 +62,11 @@ impl RelativePath {
         Path::new(&self.0)
     }
 
+    /// What has this name, which is one of the [components](Self::components) of a path, inside this path.
+    pub(crate) fn child(&self, component: &str) -> Self {
+        Self(if self.is_root() { component.to_owned() } else { format!("{self}/{component}") })
+    }
+
     /// `other`, inside this path.
     ///
     /// # Errors

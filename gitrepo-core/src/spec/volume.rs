@@ -9,9 +9,11 @@ use serde::Serialize;
 use crate::spec::Checkout;
 use crate::spec::GitDir;
 use crate::spec::PullPolicy;
+use crate::spec::RelativePath;
 use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::SpecError;
+use crate::spec::Submodules;
 use crate::spec::TreeOptions;
 use crate::spec::Writable;
 use crate::spec::duration;
@@ -80,6 +82,19 @@ impl VolumeSpec {
         }
         // git has no repository of a part of a tree that is the whole of its working tree.
         if self.tree.subdirectory.is_root() { Ok(()) } else { Err(SpecError::PartOfRepository) }
+    }
+
+    /// The only directory of the commit that the volume needs; `None` if it needs the whole commit. A new option that needs
+    /// something else of the commit belongs here.
+    pub(crate) fn narrow(&self) -> Option<&RelativePath> {
+        let Self { tree, depth, git_dir, lfs, repository: _, revision: _, .. } = self;
+        let TreeOptions { subdirectory, submodules, checkout, directory: _, symlinks: _ } = tree;
+        let needs_no_more = match (submodules, checkout, git_dir) {
+            // `.gitmodules` is in the root, and `.gitattributes` counts in every directory above.
+            (Submodules::Recursive, _, _) | (_, Checkout::Git, _) | (_, _, GitDir::Keep) => false,
+            (Submodules::None, Checkout::Bytes, GitDir::Omit) => !lfs && *depth == 1,
+        };
+        (needs_no_more && !subdirectory.is_root()).then_some(subdirectory)
     }
 }
 

@@ -89,7 +89,7 @@ impl Repository {
     pub(crate) fn adopt_aside(
         fetched: &Path,
         directory: &Path,
-        commit: &CommitId,
+        commit: Option<&CommitId>,
         owner: Owner,
     ) -> Result<(), StoreError> {
         adopt::make(directory, fetched, commit, owner)
@@ -234,14 +234,21 @@ impl RepositoryLock {
     ///
     /// `fetched` is the bare repository that the fetch wrote in staging. It is not trusted, and its writer must have
     /// ended. `base` is the result of [`RepositoryLock::base`] for that fetch: if what was fetched builds on it, it is added;
-    /// otherwise it replaces the old repository.
+    /// otherwise it replaces the old repository. `commit` is what was fetched whole; `None` after a narrow fetch.
     pub(crate) fn adopt(
         &self,
         fetched: &Path,
         base: Option<&Path>,
-        commit: &CommitId,
+        commit: Option<&CommitId>,
         owner: Owner,
     ) -> Result<(), StoreError> {
+        // There is no such directory, or all of it was here.
+        if commit.is_none() && adopt::is_empty(fetched)? {
+            if self.repository.exists() {
+                last_use::mark(&self.repository.path);
+            }
+            return Ok(());
+        }
         match base {
             Some(_) if adopt::builds_on_base(fetched)? => {
                 adopt::extend(&self.repository.path, fetched, commit, owner)?;

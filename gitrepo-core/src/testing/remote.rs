@@ -305,7 +305,7 @@ impl Connection for Conversation<'_> {
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
         self.call(Verb::Fetch)?;
         let (received_bytes, received_objects) = self.bring(request)?;
-        Ok(FetchReport { commit: request.resolved.commit, received_bytes, received_objects })
+        Ok(FetchReport { commit: request.resolved.commit, received_bytes, received_objects, narrow: false })
     }
 
     fn accepted_host_key(&self) -> Option<String> {

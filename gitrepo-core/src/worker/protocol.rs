@@ -174,7 +174,10 @@ pub(super) enum Reply {
     /// Answers [`Request::Take`].
     Taken,
     /// Answers [`Request::Check`].
-    Checked,
+    Checked {
+        /// Whether no more than a directory of the commit is there.
+        narrow: bool,
+    },
     /// Answers [`Request::CheckSignature`].
     Signed(Signer),
     /// Answers [`Request::WriteTree`].

@@ -87,7 +87,9 @@ pub(super) fn verify(session: &ConnectRequest, inlet: Inlet, client: &mut dyn Cl
     while let Some(received) = client.next() {
         replies.send(match received {
             Request::Take => take(&mut verifier, &mut inlet),
-            Request::Check(fetch) => verifier.check(&fetch).map_or_else(remote_failure, |()| Reply::Checked),
+            Request::Check(fetch) => {
+                verifier.check(&fetch).map_or_else(remote_failure, |narrow| Reply::Checked { narrow })
+            }
             Request::CheckSignature(request) => check_signature(session, &request),
             Request::WriteTree(request) => write_tree(session, &request),
             Request::Compact => compact(session),

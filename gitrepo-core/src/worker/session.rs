@@ -386,7 +386,8 @@ mod tests {
         let resolved = Resolved::new(requested, None);
         let request = FetchRequest::new(resolved, 1);
         for reported in [requested, other] {
-            let reply = Reply::Fetched(FetchReport { commit: reported, received_bytes: 0, received_objects: 0 });
+            let reply =
+                Reply::Fetched(FetchReport { commit: reported, received_bytes: 0, received_objects: 0, narrow: false });
             let job = job("https://git.example.com/a.git", Checking::Strict);
             let mut session = Session::new(Box::new(Claiming(Some(reply))), &job, Cancel::new());
             match session.fetch(&request) {

@@ -18,6 +18,7 @@ mod neighbour;
 mod new_commit;
 mod pods;
 mod reading;
+mod subdirectory;
 mod view;
 mod workspaces;
 
@@ -43,7 +44,7 @@ const PLOTTED: [&str; 6] = ["miss-small", "miss-large", "miss-history", "new-com
 type Group = (&'static str, fn(&mut Bench));
 
 /// Groups of cases, in the order in which they run and are reported.
-const GROUPS: [Group; 12] = [
+const GROUPS: [Group; 13] = [
     ("small", |bench| life::run(bench, Workload::SMALL, true)),
     ("large", |bench| life::run(bench, Workload::LARGE, true)),
     ("refs", |bench| life::run(bench, Workload::REFS, false)),
@@ -52,6 +53,7 @@ const GROUPS: [Group; 12] = [
     ("hits", hits::run),
     ("commit", new_commit::run),
     ("view", view::run),
+    ("subdirectory", subdirectory::run),
     ("hundred", hundred::run),
     ("driver", driver::run),
     ("neighbour", neighbour::run),
@@ -64,8 +66,8 @@ struct Arguments {
     /// How often each contender runs
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Groups of cases: small, large, refs, history, read, hits, commit, view, hundred, driver, neighbour,
-    /// workspaces [default: all]
+    /// Groups of cases: small, large, refs, history, read, hits, commit, view, subdirectory, hundred, driver,
+    /// neighbour, workspaces [default: all]
     #[arg(long, value_delimiter = ' ')]
     cases: Vec<String>,
     /// The program git-sync, as a further contender

@@ -12,6 +12,8 @@ pub const IMAGE: &str = "gitrepo, image";
 pub const DIRECTORY: &str = "gitrepo, directory";
 /// The rival that everything is compared with.
 pub const SHALLOW: &str = "git clone --depth 1";
+/// A clone that leaves out what nobody looks at.
+pub const SPARSE: &str = "git clone --depth 1 --filter=blob:none --sparse";
 /// An old clone that follows the branch.
 pub const FETCH: &str = "git fetch, reset --hard";
 

@@ -34,11 +34,11 @@ fn subdirectory_that_is_missing_or_not_a_directory_is_refused() {
     for (subdirectory, code, words) in [
         ("missing", 66, "missing"),
         ("bin/missing", 66, "bin/missing"),
-        ("README.md", 64, "README.md is not a directory"),
-        ("README.md/deeper", 64, "README.md/deeper is not a directory"),
-        ("links/to-directory", 64, "links/to-directory is not a directory"),
-        ("links/to-root/bin", 64, "links/to-root/bin is not a directory"),
-        ("modules/sub", 64, "modules/sub is not a directory"),
+        ("README.md", 66, "README.md is not a directory"),
+        ("README.md/deeper", 66, "README.md/deeper is not a directory"),
+        ("links/to-directory", 66, "links/to-directory is not a directory"),
+        ("links/to-root/bin", 66, "links/to-root/bin is not a directory"),
+        ("modules/sub", 66, "modules/sub is not a directory"),
     ] {
         let refused = person.clone(&url, &["--subdirectory", subdirectory]);
         assert_refused(&person, refused, code, words);

@@ -51,6 +51,8 @@ pub(super) struct Bench {
     pub(super) repository: Repository,
     /// The ids, oldest first.
     pub(super) commits: [String; 3],
+    /// Whether the server can leave out what it is told to, if its repository allows that.
+    filters: bool,
     pub(super) place: TempDir,
 }
 
@@ -125,7 +127,9 @@ impl Bench {
             Nature::Closed => repository.refuse_commits_by_id(),
         }
         let server = server(&repository);
-        let bench = Self { remote: Arc::new(remote), server, repository, commits, place: TempDir::new().unwrap() };
+        let filters = !matches!(server, Server::Fake { .. } | Server::Dulwich(_));
+        let place = TempDir::new().unwrap();
+        let bench = Self { remote: Arc::new(remote), server, repository, commits, filters, place };
         bench.serve(&bench.repository);
         bench
     }
@@ -138,7 +142,8 @@ impl Bench {
     }
 
     pub(super) fn over_http(remote: impl Remote + 'static, nature: Nature, protocol: u8) -> Self {
-        Self::over_http_as(remote, nature, HttpServer::builder().protocol(protocol))
+        let bench = Self::over_http_as(remote, nature, HttpServer::builder().protocol(protocol));
+        Self { filters: protocol == 2, ..bench }
     }
 
     pub(super) fn over_odd_http(remote: impl Remote + 'static) -> Self {
@@ -155,7 +160,8 @@ impl Bench {
     }
 
     pub(super) fn over_old_ssh(remote: impl Remote + 'static, nature: Nature) -> Option<Self> {
-        Self::over_ssh_as(remote, nature, SshServerBuilder::refuse_protocol)
+        let bench = Self::over_ssh_as(remote, nature, SshServerBuilder::refuse_protocol)?;
+        Some(Self { filters: false, ..bench })
     }
 
     /// `None` without an SSH server.
@@ -190,6 +196,11 @@ impl Bench {
 
     pub(super) fn of_files(remote: impl Remote + 'static) -> Self {
         Self::new(remote, |_| Server::Files)
+    }
+
+    /// Whether a narrow fetch brings no more than it must, if the repository allows the server to leave out the rest.
+    pub(super) fn narrows(&self, allowed: bool) -> bool {
+        self.filters && (allowed || matches!(self.server, Server::Files))
     }
 
     /// Serves one more repository.

@@ -17,7 +17,9 @@ use gitrepo_core::progress::Step;
 use gitrepo_core::remote::Errand;
 use gitrepo_core::remote::FetchRequest;
 use gitrepo_core::remote::RemoteError;
+use gitrepo_core::spec::RelativePath;
 use gitrepo_core::spec::RepositoryUrl;
+use gitrepo_core::testing;
 use gitrepo_core::testing::remote::Verb;
 use gitrepo_tests::canaries::Canaries;
 use gitrepo_tests::fixtures;
@@ -111,6 +113,36 @@ pub(super) fn the_commit_and_its_whole_tree_are_fetched_and_nothing_else_is_ther
     let mut names: Vec<_> = entries(&fetched).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
     names.retain(|name| name != "shallow");
     assert_eq!(names, ["HEAD", "config", "objects", "refs", "segments"], "neither hooks nor anything of the host");
+}
+
+pub(super) fn a_directory_is_fetched_alone_if_the_server_can_leave_out_the_rest(bench: &Bench) {
+    for (allowed, into) in [(true, "narrow"), (false, "wide")] {
+        bench.repository.configure("uploadpack.allowFilter", &allowed.to_string());
+        bench.serve(&bench.repository);
+        let report = bench.converse(bench.fetching(into), |connection| {
+            let mut request = FetchRequest::new(resolve(connection, "main")?, 1);
+            request.narrow = Some(RelativePath::parse("a/b").unwrap());
+            connection.fetch(&request)
+        });
+        let (report, commit, fetched) = (report.unwrap(), &bench.commits[2], bench.fetched(into));
+        assert_eq!((report.commit.to_string(), report.narrow), (commit.clone(), bench.narrows(allowed)));
+        let blobs = tempfile::tempdir().unwrap();
+        testing::export_blobs(&fetched, blobs.path());
+        let reading = |arguments: &[&str]| {
+            let mut command = git::command(&fetched);
+            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", blobs.path().join("objects")).args(arguments);
+            command
+        };
+        let below = git::line(&mut reading(&["rev-parse", &format!("{commit}:a/b")]));
+        git::output(&mut reading(&["rev-list", "--objects", &below]));
+        let beside = reading(&["cat-file", "-e", &format!("{commit}:README.md")]).output().unwrap();
+        assert_eq!(beside.status.success(), !report.narrow);
+        match report.narrow {
+            // The commit, two trees above, the tree and its file.
+            true => assert_eq!((report.received_objects, entries(&fetched.join("refs")).len()), (5, 0)),
+            false => assert_eq!(history(&fetched, commit), 1),
+        }
+    }
 }
 
 pub(super) fn what_was_resolved_is_fetched_although_its_branch_has_moved(bench: &Bench) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gitrepo_core::error::chain;
+use gitrepo_core::spec::RelativePath;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::PublishError;
@@ -15,6 +16,7 @@ use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::lies::End;
 use gitrepo_tests::lies::FORGER;
 use gitrepo_tests::lies::LIES;
+use gitrepo_tests::lies::LIES_ABOVE;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 use gitrepo_tests::require;
@@ -38,6 +40,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let repository = Repository::new("shared");
+        repository.configure("uploadpack.allowFilter", "true");
         commit(&repository, "first");
         let server = HttpServer::start(&repository);
         let place = TempDir::new().unwrap();
@@ -51,8 +54,19 @@ impl Scene {
 
     /// Publishes for one of the tenants, each of whom has a token.
     fn publish(&self, tenant: &str, revision: &str) -> (PathBuf, Result<Published, PublishError>) {
+        self.publish_part(tenant, revision, ".")
+    }
+
+    /// The same for a directory.
+    fn publish_part(
+        &self,
+        tenant: &str,
+        revision: &str,
+        directory: &str,
+    ) -> (PathBuf, Result<Published, PublishError>) {
         let target = self.node.target(&format!("{tenant}-{}", volumes::entries(&self.node.target("")).len()));
-        let request = at(read_only(&self.server.url(&self.repository), &target), revision);
+        let mut request = at(read_only(&self.server.url(&self.repository), &target), revision);
+        request.spec.tree.subdirectory = RelativePath::parse(directory).unwrap();
         let published = self.node.publish_as(&request, &token(Some(tenant)));
         (target, published)
     }
@@ -106,6 +120,36 @@ fn s19_a_lie_about_objects_fails_the_liars_volume_at_most() {
         let honest = scene.assert_honest_is_served("first");
         let fetched = scene.server.packs() > packs;
         assert_eq!((fetched, honest.outcome != Outcome::Hit), (*end == End::Refused, *end == End::Refused), "{lie}");
+    }
+}
+
+#[test]
+fn s19_a_lie_about_the_objects_of_a_directory_fails_the_liars_volume_at_most() {
+    if !require::root("to confine workers") {
+        return;
+    }
+    for (lie, end) in LIES.iter().chain(LIES_ABOVE) {
+        let scene = Scene::new();
+        let (target, published) = scene.publish_part("liar", &format!("refs/attempts/lies/{lie}"), "docs");
+        match (end, published) {
+            (End::Refused, Err(_)) => {
+                assert!(!target.exists(), "{lie}");
+                scene.node.assert_nothing_published();
+                assert!(scene.node.snapshots().is_empty(), "{lie}");
+            }
+            (End::Harmless, Ok(_)) => {
+                let shown = scene.node.shown(&target);
+                let root = if shown.join("root").is_dir() { shown.join("root") } else { shown };
+                assert_eq!(fs::read_to_string(root.join("guide.md")).unwrap(), "first, explained", "{lie}");
+                assert_eq!(volumes::entries(&root).len(), 1, "{lie}");
+            }
+            (_, published) => panic!("{lie}: {published:?}"),
+        }
+        assert!(scene.refs().is_empty(), "{lie}: no commit is here whole");
+        scene.assert_honest_is_served("first");
+        // Everything that a later fetch builds on is right.
+        commit(&scene.repository, "second");
+        scene.assert_honest_is_served("second");
     }
 }
 

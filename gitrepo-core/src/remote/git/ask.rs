@@ -13,7 +13,7 @@ pub(super) const AGENT: &str = concat!("git/2.0-gitrepo-", env!("CARGO_PKG_VERSI
 pub(super) const WHOLE: u32 = i32::MAX as u32;
 
 /// What to fetch.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Wants {
     /// The objects.
     pub(super) objects: Vec<CommitId>,
@@ -23,13 +23,32 @@ pub(super) struct Wants {
     pub(super) shallow: Vec<CommitId>,
     /// Commits of history; 0 for all that is not here.
     pub(super) depth: u32,
-    /// Whether the objects are wanted alone, without their trees, if the server can leave those out. Then no delta is
-    /// wanted that builds on something here.
-    pub(super) alone: bool,
+    /// How much of what the objects lead to.
+    pub(super) share: Share,
 }
 
-/// The filter that leaves out all trees and blobs but those that are named (rev-list(1), `--filter`).
-const NO_TREES: &str = "filter tree:0\n";
+/// How much is wanted of what an object leads to, if the server can leave something out (rev-list(1), `--filter`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Share {
+    /// All of it.
+    #[default]
+    All,
+    /// No blob that is not named.
+    Trees,
+    /// No tree and no blob that is not named. Then no delta is wanted that builds on something here.
+    Alone,
+}
+
+impl Share {
+    /// The line that asks for it.
+    fn filter(self) -> Option<&'static str> {
+        match self {
+            Self::All => None,
+            Self::Trees => Some("filter blob:none\n"),
+            Self::Alone => Some("filter tree:0\n"),
+        }
+    }
+}
 
 impl Wants {
     /// Wants the whole history, of a server that cannot cut it.
@@ -58,7 +77,7 @@ pub(super) fn refs(capabilities: &Capabilities, prefixes: &[String]) -> Vec<u8> 
 pub(super) fn pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
     let mut message = command("fetch", capabilities);
     append(&mut message, "no-progress\n");
-    if !wants.alone {
+    if wants.share != Share::Alone {
         append(&mut message, "thin-pack\n");
         append(&mut message, "ofs-delta\n");
     }
@@ -68,8 +87,10 @@ pub(super) fn pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
     if wants.depth > 0 {
         append(&mut message, &format!("deepen {}\n", wants.depth));
     }
-    if wants.alone && capabilities.has_feature("fetch", "filter") {
-        append(&mut message, NO_TREES);
+    if let Some(filter) = wants.share.filter()
+        && capabilities.has_feature("fetch", "filter")
+    {
+        append(&mut message, filter);
     }
     for id in &wants.objects {
         append(&mut message, &format!("want {id}\n"));
@@ -90,8 +111,9 @@ pub(super) fn old_pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
     // Dulwich, which does not name itself, fails unless the client takes deltas, even for a single commit, which never
     // comes as one.
     let needs_deltas = !capabilities.has("agent");
-    let deltas = (!wants.alone || needs_deltas).then_some(["ofs-delta", "thin-pack"]);
-    let known = plain.into_iter().chain(deltas.into_iter().flatten()).chain(wants.alone.then_some("filter"));
+    let deltas = (wants.share != Share::Alone || needs_deltas).then_some(["ofs-delta", "thin-pack"]);
+    let filter = wants.share.filter();
+    let known = plain.into_iter().chain(deltas.into_iter().flatten()).chain(filter.map(|_| "filter"));
     let mut features: String =
         known.filter(|feature| capabilities.has(feature)).flat_map(|feature| [" ", feature]).collect();
     if capabilities.has("agent") {
@@ -107,8 +129,10 @@ pub(super) fn old_pack(capabilities: &Capabilities, wants: &Wants) -> Vec<u8> {
     if wants.depth > 0 {
         append(&mut message, &format!("deepen {}\n", wants.depth));
     }
-    if wants.alone && capabilities.has("filter") {
-        append(&mut message, NO_TREES);
+    if let Some(filter) = filter
+        && capabilities.has("filter")
+    {
+        append(&mut message, filter);
     }
     message.extend_from_slice(FLUSH);
     for id in &wants.haves {

@@ -9,6 +9,7 @@ use git2::ObjectType;
 use super::Server;
 use super::answer;
 use super::answer::AnswerError;
+use super::ask::Share;
 use super::ask::Wants;
 use super::hello::Version;
 use super::packet::Packets;
@@ -63,14 +64,23 @@ impl Server<'_> {
 
     /// Asks for a pack with `wanted`, and [finds](pack::find) the object `id` in it.
     fn find(&mut self, id: CommitId, wanted: CommitId) -> Result<Option<(ObjectType, Vec<u8>)>, RemoteError> {
+        self.look_for((id, wanted, 1), |pack| pack::find(pack, oid(id)))
+    }
+
+    /// Asks for a pack with the object `wanted` alone, cut at this depth, and has `look` find the object `id` in it.
+    pub(super) fn look_for<T>(
+        &mut self,
+        (id, wanted, depth): (CommitId, CommitId, u32),
+        look: impl FnOnce(&mut dyn Read) -> Result<Option<T>, PackError>,
+    ) -> Result<Option<T>, RemoteError> {
         self.answered = false;
-        let (message, banded) =
-            self.pack_request(Wants { objects: vec![wanted], depth: 1, alone: true, ..Wants::default() })?;
+        let wants = Wants { objects: vec![wanted], depth, share: Share::Alone, ..Wants::default() };
+        let (message, banded) = self.pack_request(wants)?;
         let stream = self.transport.ask(&message)?;
         let (found, is_at_end) = match answer::read_to_pack(Packets::new(stream), banded) {
             Ok((_, mut pack)) => {
                 self.answered = true;
-                let found = pack::find(&mut pack, oid(id));
+                let found = look(&mut pack);
                 let is_at_end = found.is_ok() && is_quickly_read(&mut pack);
                 (found, is_at_end)
             }

@@ -97,11 +97,15 @@ impl Repository {
         let unusable = |error| unusable(self.path(), &error);
         let objects = self.objects()?;
         let read = objects.read(oid(commit)).map_err(unusable)?;
-        let mut waiting: Vec<Oid> = object::tree_of(read.data()).into_iter().collect();
-        let mut trees: HashSet<Oid> = waiting.iter().copied().collect();
-        let mut blobs = HashSet::new();
+        object::tree_of(read.data()).map_or(Ok(Default::default()), |tree| self.below(tree))
+    }
+
+    /// A tree, the trees below it, and their blobs.
+    pub(in crate::remote) fn below(&self, tree: Oid) -> Result<(HashSet<Oid>, HashSet<Oid>), RemoteError> {
+        let objects = self.objects()?;
+        let (mut waiting, mut trees, mut blobs) = (vec![tree], HashSet::from([tree]), HashSet::new());
         while let Some(tree) = waiting.pop() {
-            let read = objects.read(tree).map_err(unusable)?;
+            let read = objects.read(tree).map_err(|error| unusable(self.path(), &error))?;
             // The listing of the tree refuses what is malformed, and says why.
             for entry in TreeObject(read.data()).flatten() {
                 match entry.mode() {

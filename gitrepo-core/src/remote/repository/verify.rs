@@ -1,6 +1,8 @@
 //! Keeps what a fetch brings, and checks it. Knows no remote: whoever receives the objects has no say in what they are.
 
 use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::fmt;
 use std::io;
 use std::panic;
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use super::unusable_io;
 use crate::error::Cause;
 use crate::object;
 use crate::pack;
+use crate::pack::Above;
 use crate::pack::Inlet;
 use crate::pack::Named;
 use crate::pack::Outlet;
@@ -30,7 +33,9 @@ use crate::remote::Errand;
 use crate::remote::FetchRequest;
 use crate::remote::RemoteError;
 use crate::remote::Resolved;
+use crate::remote::narrow::Way;
 use crate::spec::CommitId;
+use crate::spec::RelativePath;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +48,8 @@ pub(crate) struct Verifier {
     limit: u64,
     repository: Option<Repository>,
     named: Named,
+    /// Whether the last fetch brought no more than a directory.
+    is_narrow: bool,
 }
 
 impl Verifier {
@@ -54,7 +61,7 @@ impl Verifier {
             source: Cause::new("this conversation was begun without a directory to fetch into"),
         })?;
         let (url, base, limit) = (errand.url.to_string(), errand.base.clone(), content_limit(errand));
-        Ok(Self { url, path, base, limit, repository: None, named: Named::default() })
+        Ok(Self { url, path, base, limit, repository: None, named: Named::default(), is_narrow: false })
     }
 
     /// The repository, made on top of the base by the first call.
@@ -96,45 +103,65 @@ impl Verifier {
     }
 
     /// Checks that the commit is here with its whole tree, and that every commit and tree that came has all that it
-    /// names. Then writes down what is here: [`Repository::holds`] reads it, and the next fetch builds on it.
+    /// names. Then writes down what is here: [`Repository::holds`] reads it, and the next fetch builds on it. After a
+    /// narrow fetch, one directory must be here, and nothing is written down. Returns whether it was one.
     ///
     /// After a failure, what came is checked again with the next fetch.
-    pub(crate) fn check(&mut self, request: &FetchRequest) -> Result<(), RemoteError> {
+    pub(crate) fn check(&mut self, request: &FetchRequest) -> Result<bool, RemoteError> {
         let commit = request.resolved.commit;
         let (url, has_base) = (self.url.clone(), self.base.is_some());
+        if self.is_narrow {
+            // What is above the directory would count as here.
+            let source = Cause::new("nothing can be fetched after a directory");
+            return Err(RemoteError::Local { path: self.path.clone(), full: false, source });
+        }
         let repository = &self.repository()?.anew()?;
         let named = &self.named;
+        let is_above = named.above.get(ObjectType::Commit, oid(commit)).is_some();
         // That it is here says nothing about the remote.
-        if request.proves && !named.commits.contains(&oid(commit)) {
+        if request.proves && !is_above && !named.commits.contains(&oid(commit)) {
             return Err(RemoteError::CommitNotProven { url, commit });
         }
+        let narrow = request.narrow.as_ref().filter(|_| !named.above.is_empty());
         // A tree counts, too: a later commit may lead to it.
-        if named.is_empty() && repository.holds(commit) {
-            return Ok(());
+        if narrow.is_none() && named.is_empty() && repository.holds(commit) {
+            return Ok(false);
         }
-        check_commit(repository, &request.resolved, &url, has_base)?;
-        let missing = match named.commits.contains(&oid(commit)) {
-            true => repository.missing(named.trees.iter(), named.blobs.iter())?,
+        let incomplete = |what: &dyn fmt::Display| match has_base {
+            // The base may have lost it. The same fetch without the base brings it again.
+            true => unusable_io(repository.path(), &io::Error::other(format!("{what} is missing"))),
             false => {
-                // It came with an earlier fetch that wanted another commit.
-                let (trees, blobs) = repository.tree(commit)?;
-                repository.missing(trees.iter().chain(&named.trees), blobs.iter().chain(&named.blobs))?
+                RemoteError::BadData { url: url.clone(), source: Cause::new(format_args!("it did not send {what}")) }
             }
         };
+        let way = match narrow {
+            Some(directory) => {
+                let way = repository.way(&named.above, commit, directory)?;
+                Some(way.ok_or_else(|| incomplete(&format_args!("what leads from {commit} to {directory}")))?)
+            }
+            None => check_commit(repository, &request.resolved, &url, has_base).map(|()| None)?,
+        };
+        let (trees, blobs) = match &way {
+            Some(way) => (way.tree.into_iter().collect(), HashSet::new()),
+            None if named.commits.contains(&oid(commit)) => Default::default(),
+            // It came with an earlier fetch that wanted another commit.
+            None => repository.tree(commit)?,
+        };
+        let missing = repository.missing(trees.iter().chain(&named.trees), blobs.iter().chain(&named.blobs))?;
         if let Some(id) = missing {
-            return Err(match has_base {
-                // The base may have lost it. The same fetch without the base brings it again.
-                true => unusable_io(repository.path(), &io::Error::other(format!("object {id} is missing"))),
-                false => RemoteError::BadData { url, source: Cause::new(format_args!("it did not send {id}")) },
-            });
+            return Err(incomplete(&id));
         }
         if !named.commits.is_empty() {
             let base = self.base.as_deref().map(Repository::open).transpose()?;
             repository.set_shallow(&repository.boundary(named, base.as_ref())?)?;
         }
-        repository.record([commit])?;
+        match &way {
+            Some(way) => repository.write_above(way)?,
+            None => repository.record([commit])?,
+        }
+        self.is_narrow = way.is_some();
         self.named = Named::default();
-        Ok(())
+        Ok(self.is_narrow)
     }
 
     fn places(&mut self) -> Result<Places, RemoteError> {
@@ -213,6 +240,32 @@ impl Repository {
         let blobs: Vec<Oid> = blobs.copied().collect();
         let there = self.locate(&blobs)?;
         Ok(blobs.into_iter().zip(there).find_map(|(id, there)| there.is_none().then_some(id)))
+    }
+
+    /// Goes from a commit to a directory, by what came for that and by what is here.
+    fn way(&self, above: &Above, commit: CommitId, directory: &RelativePath) -> Result<Option<Way>, RemoteError> {
+        let objects = self.objects()?;
+        let read = |kind, id| match above.get(kind, id) {
+            Some(content) => Ok(Some(content.to_vec())),
+            None if !is_here(&objects, id) => Ok(None),
+            None => {
+                let object = objects.read(id).map_err(|error| unusable(self.path(), &error))?;
+                Ok((object.kind() == kind).then(|| object.data().to_vec()))
+            }
+        };
+        match read(ObjectType::Commit, oid(commit))? {
+            Some(commit) => Way::find(commit, directory, |tree| read(ObjectType::Tree, tree)),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes what is above a directory readable for the listing: as loose objects, of which the store takes none.
+    fn write_above(&self, way: &Way) -> Result<(), RemoteError> {
+        let objects = self.objects()?;
+        for (kind, content) in &way.objects {
+            objects.write(*kind, content).map_err(|error| unusable(self.path(), &error))?;
+        }
+        Ok(())
     }
 
     /// The commits at which the history is cut: those whose parents are not here, and new ones as the server told. Its

@@ -58,6 +58,12 @@ const SHALLOW_LIMIT: u64 = 16 * 1024 * 1024;
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 const HEAD: &str = "ref: refs/heads/main\n";
 
+/// Whether a fetch brought nothing.
+pub(super) fn is_empty(fetched: &Path) -> Result<bool, StoreError> {
+    let fetched = Fetched::open(fetched)?;
+    Ok(fetched.names_of(&HISTORY)?.is_empty() && fetched.names_of(&SEGMENTS)?.is_empty())
+}
+
 /// Whether a fetch builds on a repository. One that compacted it does not.
 pub(super) fn builds_on_base(fetched: &Path) -> Result<bool, StoreError> {
     Fetched::open(fetched)?.builds_on_base()
@@ -65,9 +71,14 @@ pub(super) fn builds_on_base(fetched: &Path) -> Result<bool, StoreError> {
 
 /// Adds a fetch that built on a repository to that repository.
 ///
-/// The ref is written last: without it, nothing else is used. The boundary is written whole, because the fetch began
+/// The ref is written last: without it, nothing else is used. A narrow fetch has none. The boundary is written whole, because the fetch began
 /// with a copy of ours, and a deeper fetch removes commits from it.
-pub(super) fn extend(repository: &Path, fetched: &Path, commit: &CommitId, owner: Owner) -> Result<(), StoreError> {
+pub(super) fn extend(
+    repository: &Path,
+    fetched: &Path,
+    commit: Option<&CommitId>,
+    owner: Owner,
+) -> Result<(), StoreError> {
     let fetched = Fetched::open(fetched)?;
     // What has its name in the repository must not be lost or torn by a power failure.
     fetched.sync_pairs(PAIRS)?;
@@ -76,7 +87,7 @@ pub(super) fn extend(repository: &Path, fetched: &Path, commit: &CommitId, owner
         durable::sync_directory(&repository.join(pairs.directory))?;
     }
     write_shallow(repository, fetched.shallow()?.as_deref(), Durability::Durable)?;
-    write_ref(repository, commit, Durability::Durable)
+    commit.map_or(Ok(()), |commit| write_ref(repository, commit, Durability::Durable))
 }
 
 /// Makes a repository from a fetch, and replaces the old one with it.
@@ -84,7 +95,7 @@ pub(super) fn replace(
     layout: &Arc<Layout>,
     repository: &Path,
     fetched: &Path,
-    commit: &CommitId,
+    commit: Option<&CommitId>,
     owner: Owner,
 ) -> Result<(), StoreError> {
     let staging = Staging::create(layout)?;
@@ -96,12 +107,17 @@ pub(super) fn replace(
 }
 
 /// Makes a repository from a fetch that builds on none.
-pub(super) fn make(repository: &Path, fetched: &Path, commit: &CommitId, owner: Owner) -> Result<(), StoreError> {
+pub(super) fn make(
+    repository: &Path,
+    fetched: &Path,
+    commit: Option<&CommitId>,
+    owner: Owner,
+) -> Result<(), StoreError> {
     let fetched = Fetched::open(fetched)?;
     make_bare(repository)?;
     fetched.move_pairs(PAIRS_TAKEN, repository, owner)?;
     write_shallow(repository, fetched.shallow()?.as_deref(), Durability::Volatile)?;
-    write_ref(repository, commit, Durability::Volatile)
+    commit.map_or(Ok(()), |commit| write_ref(repository, commit, Durability::Volatile))
 }
 
 /// Makes an empty bare repository, as git does from an empty template. A worker with another uid must be able to read

@@ -124,9 +124,9 @@ fn take_over(repository: &Repository, staging: &Staging) -> Result<usize, StoreE
     }
     for (number, commit) in commits.iter().enumerate() {
         if on_base || number > 0 {
-            adopt::extend(&repository.path, &checked, commit, owner)?;
+            adopt::extend(&repository.path, &checked, Some(commit), owner)?;
         } else {
-            adopt::replace(&repository.layout, &repository.path, &checked, commit, owner)?;
+            adopt::replace(&repository.layout, &repository.path, &checked, Some(commit), owner)?;
         }
     }
     Ok(names.len())

@@ -77,7 +77,7 @@ fn the_first_fetch_makes_a_repository_that_git_can_open_and_another_uid_can_read
     let lock = repository.lock(&Cancel::new()).unwrap();
     assert_eq!(lock.base().unwrap(), None);
     let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
-    lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
+    lock.adopt(&path, None, Some(&commit(1)), Owner::ourselves()).unwrap();
 
     assert!(repository.exists() && repository.contains(&commit(1)));
     assert_eq!(lock.base().unwrap().as_deref(), Some(repository.path()));
@@ -99,24 +99,24 @@ fn a_fetch_on_top_adds_packs_and_moves_the_boundary() {
     let repository = store.repository(&url());
     let lock = repository.lock(&Cancel::new()).unwrap();
     let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
-    lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
+    lock.adopt(&path, None, Some(&commit(1)), Owner::ourselves()).unwrap();
     let base = lock.base().unwrap();
 
     let (_staging, path) = fetched(&store, [1, 2], Some(&(boundary(1) + &boundary(2))));
     build_on(&path, base.as_deref());
-    lock.adopt(&path, base.as_deref(), &commit(2), Owner::ourselves()).unwrap();
+    lock.adopt(&path, base.as_deref(), Some(&commit(2)), Owner::ourselves()).unwrap();
     assert_eq!((packs(&repository).len(), segments(&repository).len()), (4, 4));
     assert!(repository.contains(&commit(1)) && repository.contains(&commit(2)));
     assert_eq!(fs::read_to_string(repository.path().join("shallow")).unwrap().lines().count(), 2);
 
     let (_staging, path) = fetched(&store, [3], None);
     build_on(&path, base.as_deref());
-    lock.adopt(&path, base.as_deref(), &commit(3), Owner::ourselves()).unwrap();
+    lock.adopt(&path, base.as_deref(), Some(&commit(3)), Owner::ourselves()).unwrap();
     assert!(!repository.path().join("shallow").exists(), "the whole history is there now");
 
     // It compacted the repository that it was to build on.
     let (_staging, path) = fetched(&store, [4], None);
-    lock.adopt(&path, base.as_deref(), &commit(4), Owner::ourselves()).unwrap();
+    lock.adopt(&path, base.as_deref(), Some(&commit(4)), Owner::ourselves()).unwrap();
     let left = (packs(&repository).len(), segments(&repository).len());
     assert_eq!(left, (2, 2), "a fetch that builds on nothing replaces what was there");
     assert!(!repository.contains(&commit(1)));
@@ -133,13 +133,13 @@ fn no_fetch_builds_on_a_repository_with_too_many_packs() {
         if base.is_some() {
             build_on(&path, base.as_deref());
         }
-        lock.adopt(&path, base.as_deref(), &commit(1), Owner::ourselves()).unwrap();
+        lock.adopt(&path, base.as_deref(), Some(&commit(1)), Owner::ourselves()).unwrap();
         base = lock.base().unwrap();
         assert!(base.is_some());
     }
     let (_staging, path) = fetched(&store, [most], None);
     build_on(&path, base.as_deref());
-    lock.adopt(&path, base.as_deref(), &commit(1), Owner::ourselves()).unwrap();
+    lock.adopt(&path, base.as_deref(), Some(&commit(1)), Owner::ourselves()).unwrap();
     assert_eq!(lock.base().unwrap(), None);
 }
 
@@ -149,7 +149,7 @@ fn a_fetch_with_too_many_packs_is_refused() {
     let lock = store.repository(&url()).lock(&Cancel::new()).unwrap();
     for (packs, accepted) in [(9, false), (8, true)] {
         let (_staging, path) = fetched(&store, 0..packs, None);
-        let adopted = lock.adopt(&path, None, &commit(1), Owner::ourselves());
+        let adopted = lock.adopt(&path, None, Some(&commit(1)), Owner::ourselves());
         assert_eq!(adopted.is_ok(), accepted, "{packs}: {adopted:?}");
     }
 }
@@ -193,7 +193,7 @@ fn s19_output_that_no_honest_worker_leaves_is_refused() {
         let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
         corrupt(&path);
         let lock = repository.lock(&Cancel::new()).unwrap();
-        let error = lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap_err();
+        let error = lock.adopt(&path, None, Some(&commit(1)), Owner::ourselves()).unwrap_err();
         assert!(matches!(error, StoreError::Untrusted { .. }), "{what}: {error}");
         assert!(!repository.exists(), "{what}");
         drop(lock);
@@ -204,11 +204,11 @@ fn s19_output_that_no_honest_worker_leaves_is_refused() {
         let repository = store.repository(&url());
         let lock = repository.lock(&Cancel::new()).unwrap();
         let (_staging, path) = fetched(&store, [2], Some(&boundary(2)));
-        lock.adopt(&path, None, &commit(2), Owner::ourselves()).unwrap();
+        lock.adopt(&path, None, Some(&commit(2)), Owner::ourselves()).unwrap();
         let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
         build_on(&path, Some(repository.path()));
         corrupt(&path);
-        let error = lock.adopt(&path, Some(repository.path()), &commit(1), Owner::ourselves()).unwrap_err();
+        let error = lock.adopt(&path, Some(repository.path()), Some(&commit(1)), Owner::ourselves()).unwrap_err();
         assert!(matches!(error, StoreError::Untrusted { .. }), "{what}: {error}");
         assert!(repository.contains(&commit(2)) && !repository.contains(&commit(1)), "{what}");
     }
@@ -235,7 +235,7 @@ fn files_that_are_not_packs_are_left_behind() {
     }
     fs::create_dir(path.join("hooks")).unwrap();
     fs::write(path.join("config"), "[core]\n\thooksPath = /tmp\n").unwrap();
-    repository.lock(&Cancel::new()).unwrap().adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
+    repository.lock(&Cancel::new()).unwrap().adopt(&path, None, Some(&commit(1)), Owner::ourselves()).unwrap();
     assert_eq!(packs(&repository), [format!("{}.idx", pack(1)), format!("{}.pack", pack(1))]);
     assert_eq!(segments(&repository), [format!("{}.content", segment(1)), format!("{}.index", segment(1))]);
     assert!(!repository.path().join("hooks").exists());
@@ -248,7 +248,7 @@ fn r1_leftovers_of_a_kill_are_removed_before_the_next_fetch() {
     let repository = store.repository(&url());
     let lock = repository.lock(&Cancel::new()).unwrap();
     let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));
-    lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
+    lock.adopt(&path, None, Some(&commit(1)), Owner::ourselves()).unwrap();
     drop(lock);
     let directory = repository.path().join(adopt::PACKS);
     let leftovers = [
@@ -277,7 +277,7 @@ fn r4_a_discarded_repository_is_fetched_anew() {
     let repository = store.repository(&url());
     let lock = repository.lock(&Cancel::new()).unwrap();
     let (_staging, path) = fetched(&store, [1], None);
-    lock.adopt(&path, None, &commit(1), Owner::ourselves()).unwrap();
+    lock.adopt(&path, None, Some(&commit(1)), Owner::ourselves()).unwrap();
     lock.discard().unwrap();
     lock.discard().unwrap();
     assert!(!repository.exists());

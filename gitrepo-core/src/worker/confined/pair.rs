@@ -155,7 +155,9 @@ impl Peer for Pair {
                 self.turn = turn;
                 Ok(reply)
             }
-            (Turn::Check(report, _), Some(Reply::Checked)) if !self.is_taking => Ok(Some(Reply::Fetched(report))),
+            (Turn::Check(report, _), Some(Reply::Checked { narrow })) if !self.is_taking => {
+                Ok(Some(Reply::Fetched(FetchReport { narrow, ..report })))
+            }
             (_, reply) => Ok(reply),
         }
     }
