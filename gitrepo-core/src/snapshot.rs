@@ -34,6 +34,7 @@ mod git_dir;
 // Only tests use other block sizes yet.
 #[cfg_attr(not(feature = "testing"), allow(dead_code, unreachable_pub))]
 pub(crate) mod image;
+pub(crate) mod lfs;
 mod listing;
 mod located;
 mod manifest;

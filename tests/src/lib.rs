@@ -51,6 +51,7 @@ pub mod hostile;
 pub mod http;
 pub mod images;
 pub mod kubelet;
+pub mod lfs;
 pub mod lies;
 mod listener;
 pub mod loopfs;

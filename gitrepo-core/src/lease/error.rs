@@ -97,6 +97,8 @@ impl LeaseError {
     pub(super) fn leaves_the_pack_good(&self) -> bool {
         let error = match self {
             Self::Interrupted { .. } => return true,
+            // Everything but the objects of Git LFS is there, and perhaps some of these.
+            error if error.is_about_objects() => return true,
             Self::Gateway(GatewayError::Worker(error)) => error,
             _ => return false,
         };
@@ -145,6 +147,11 @@ impl LeaseError {
     pub fn is_unsigned(&self) -> bool {
         let Self::Gateway(GatewayError::Worker(WorkerError::Signature(error))) = self else { return false };
         matches!(error, SignatureError::Refused { .. })
+    }
+
+    /// Whether the repository was given out, but not its objects of Git LFS.
+    pub(super) fn is_about_objects(&self) -> bool {
+        matches!(self, Self::Gateway(GatewayError::Objects { .. }))
     }
 
     /// Whether the remote does not have the ref.

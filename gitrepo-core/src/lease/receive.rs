@@ -42,7 +42,12 @@ pub(crate) fn receive(
         bytes = session.fetch(request)?.received_bytes;
     }
     let signed = required.map(|required| check(&mut session, required, None)).transpose();
-    let written = signed.and_then(|signer| session.write_tree(&tree).map(|_| signer));
+    let written = signed.and_then(|signer| {
+        if tree.tree.lfs {
+            bytes += session.bring_objects(&tree, request.resolved.reference.as_deref())?;
+        }
+        session.write_tree(&tree).map(|_| signer)
+    });
     session.finish()?;
     Ok(Received { tree, written, bytes })
 }

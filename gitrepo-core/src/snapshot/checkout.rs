@@ -16,6 +16,7 @@ use git2::Oid;
 use super::SnapshotError;
 use super::TreeRequest;
 use super::Watch;
+use super::listing::Entry;
 use super::listing::Listing;
 use super::object;
 use super::widen;
@@ -26,6 +27,7 @@ use crate::content::Segments;
 use crate::error::Cause;
 use crate::object::EntryMode;
 use crate::object::TreeObject;
+use crate::spec::CommitId;
 
 mod attributes;
 mod convert;
@@ -35,6 +37,7 @@ mod pattern;
 use attributes::Attributes;
 use attributes::Macros;
 use attributes::Rules;
+use attributes::State;
 use convert::Conversion;
 
 /// The name of the files with attributes.
@@ -50,20 +53,22 @@ const LARGEST: u64 = 64 << 20;
 const SETTING: &str = "checkout: git";
 
 /// Converts the files of a listed tree whose attributes say so, into a segment of `repository`, a bare one that can be
-/// written to, and makes the listing name what came of them.
+/// written to, and makes the listing name what came of them. Those that a filter has written are as they should be: git
+/// converts what a filter reads, and not what it writes.
 pub(super) fn convert(
     repository: &Path,
     request: &TreeRequest,
     listing: &mut Listing,
+    filtered: &HashSet<usize>,
     watch: &Watch,
 ) -> Result<(), SnapshotError> {
     let segments = Segments::open(repository).map_err(|error| failed("open the segments of", error))?;
-    let source = Source { repository, request, segments: &segments };
+    let source = Source::new(repository, request, &segments);
     let rules = TreeRules::read(&source, listing)?;
     if rules.is_empty() {
         return Ok(());
     }
-    let wanted = wanted(&source, &rules, listing, watch)?;
+    let wanted = wanted(&source, &rules, listing, filtered, watch)?;
     let converted = Conversions::new(&source, wanted, listing)?.write(watch)?;
     for (number, id) in converted {
         listing.entries[number].id = id;
@@ -76,16 +81,16 @@ fn wanted(
     source: &Source<'_>,
     rules: &TreeRules,
     listing: &Listing,
+    filtered: &HashSet<usize>,
     watch: &Watch,
 ) -> Result<Vec<(usize, Conversion)>, SnapshotError> {
     let mut wanted = Vec::new();
     for (number, entry) in listing.entries.iter().enumerate() {
-        if !is_file(entry.mode) {
+        if !is_file(entry.mode) || filtered.contains(&number) {
             continue;
         }
         source.check_wanted(watch)?;
-        let path = [rules.above.as_slice(), &listing.path_in_tree(entry)].concat();
-        let conversion = Conversion::of(&rules.of(listing, entry.directory, &path));
+        let conversion = Conversion::of(&rules.of_entry(listing, entry));
         wanted.extend(conversion.map(|conversion| (number, conversion)));
     }
     Ok(wanted)
@@ -96,14 +101,24 @@ fn is_file(mode: EntryMode) -> bool {
 }
 
 /// Where the tree comes from.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     repository: &'a Path,
     request: &'a TreeRequest,
     segments: &'a Segments,
 }
 
-impl Source<'_> {
-    fn incomplete(&self, what: impl std::fmt::Display) -> SnapshotError {
+impl<'a> Source<'a> {
+    /// The tree of a request in a bare repository with these segments.
+    pub(super) fn new(repository: &'a Path, request: &'a TreeRequest, segments: &'a Segments) -> Self {
+        Self { repository, request, segments }
+    }
+
+    /// The commit.
+    pub(super) fn commit(&self) -> CommitId {
+        self.request.commit
+    }
+
+    pub(super) fn incomplete(&self, what: impl std::fmt::Display) -> SnapshotError {
         SnapshotError::Incomplete { commit: self.request.commit, source: Cause::new(what) }
     }
 
@@ -111,16 +126,16 @@ impl Source<'_> {
         SnapshotError::too_large(self.request.commit, what, limit, SETTING)
     }
 
-    fn check_wanted(&self, watch: &Watch) -> Result<(), SnapshotError> {
+    pub(super) fn check_wanted(&self, watch: &Watch) -> Result<(), SnapshotError> {
         let commit = self.request.commit;
         watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })
     }
 
-    fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, SnapshotError> {
+    pub(super) fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, SnapshotError> {
         self.segments.locate(ids).map_err(|error| self.incomplete(format_args!("a segment is damaged: {error}")))
     }
 
-    fn read(&self, id: Oid, extent: Extent) -> Result<Vec<u8>, SnapshotError> {
+    pub(super) fn read(&self, id: Oid, extent: Extent) -> Result<Vec<u8>, SnapshotError> {
         let mut content = Vec::new();
         let read = self.segments.read(extent).read_to_end(&mut content);
         read.map_err(|error| self.incomplete(format_args!("object {id}: {error}")))?;
@@ -129,7 +144,7 @@ impl Source<'_> {
 }
 
 /// The attributes of a tree.
-struct TreeRules {
+pub(super) struct TreeRules {
     /// The path of the listed tree in the repository, with a slash at its end.
     above: Vec<u8>,
     /// Of the directories above it, the repository's root first.
@@ -140,7 +155,7 @@ struct TreeRules {
 }
 
 impl TreeRules {
-    fn read(source: &Source<'_>, listing: &Listing) -> Result<Self, SnapshotError> {
+    pub(super) fn read(source: &Source<'_>, listing: &Listing) -> Result<Self, SnapshotError> {
         let mut above = Vec::new();
         // The directory of each file with attributes, and its number in the listing, if it is there.
         let mut files = Vec::new();
@@ -177,8 +192,31 @@ impl TreeRules {
         Ok(Self { above, outer, inner, macros })
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.outer.is_empty() && self.inner.iter().all(Option::is_none)
+    }
+
+    /// The numbers of the files that a filter of this name writes.
+    pub(super) fn filtered_by(
+        &self,
+        filter: &[u8],
+        source: &Source<'_>,
+        listing: &Listing,
+        watch: &Watch,
+    ) -> Result<Vec<usize>, SnapshotError> {
+        let mut found = Vec::new();
+        for (number, entry) in listing.entries.iter().enumerate().filter(|(_, entry)| is_file(entry.mode)) {
+            source.check_wanted(watch)?;
+            if matches!(self.of_entry(listing, entry).get("filter"), Some(State::Value(name)) if name == filter) {
+                found.push(number);
+            }
+        }
+        Ok(found)
+    }
+
+    fn of_entry(&self, listing: &Listing, entry: &Entry) -> Attributes {
+        let path = [self.above.as_slice(), &listing.path_in_tree(entry)].concat();
+        self.of(listing, entry.directory, &path)
     }
 
     /// The attributes of a file: those of its own directory come first, and what they leave open those above decide.

@@ -8,6 +8,7 @@
 //! The worker only writes the manifest ([`record`]). The parent checks it ([`listed`]), and makes the image out of it
 //! ([`assemble`]): the kernel never reads metadata that a worker wrote.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::io::BufWriter;
@@ -31,6 +32,7 @@ use super::checkout;
 use super::git_dir;
 use super::git_dir::pack::Packed;
 use super::image;
+use super::lfs;
 use super::listing::Listing;
 use super::located::Located;
 use super::manifest;
@@ -104,8 +106,12 @@ pub(crate) fn list(
     watch: &Watch,
 ) -> Result<TreeSummary, SnapshotError> {
     let mut listing = Listing::of(repository, request, watch)?;
+    let filtered = match request.tree.lfs {
+        true => lfs::replace(repository, request, &mut listing, watch)?,
+        false => HashSet::new(),
+    };
     if request.tree.checkout == Checkout::Git {
-        checkout::convert(repository, request, &mut listing, watch)?;
+        checkout::convert(repository, request, &mut listing, &filtered, watch)?;
     }
     let located = Located::find(repository, request, &listing)?;
     check_links(&located, watch)?;

@@ -31,8 +31,6 @@ pub struct VolumeSpec {
     pub depth: u32,
     /// Whether `.git` is present.
     pub git_dir: GitDir,
-    /// Whether to replace Git LFS pointers by their content.
-    pub lfs: bool,
     /// When to ask the remote where a moving revision stands.
     pub pull_policy: PullPolicy,
     /// How often to follow the revision while mounted.
@@ -52,7 +50,6 @@ impl VolumeSpec {
             tree: TreeOptions::default(),
             depth: 1,
             git_dir: GitDir::Omit,
-            lfs: false,
             pull_policy: PullPolicy::Always,
             refresh: Refresh::NEVER,
             writable: None,

@@ -72,10 +72,17 @@ impl SnapshotKey<'_> {
             (false, true) => 7,
             (_, false) => 8,
         };
+        let mut added: Vec<&[u8]> = Vec::new();
+        if self.tree.checkout == Checkout::Git {
+            added.push(b"checkout: git");
+        }
+        if self.tree.lfs {
+            added.push(b"lfs: true");
+        }
         let mut hash = Sha256::new();
-        match self.tree.checkout {
-            Checkout::Bytes => digest::length_prefixed(fields.take(named), |part| hash.update(part)),
-            Checkout::Git => digest::length_prefixed(fields.chain([&b"checkout: git"[..]]), |part| hash.update(part)),
+        match added.is_empty() {
+            true => digest::length_prefixed(fields.take(named), |part| hash.update(part)),
+            false => digest::length_prefixed(fields.chain(added), |part| hash.update(part)),
         }
         SnapshotId(digest::hex(&hash.finalize()))
     }
@@ -139,6 +146,8 @@ mod tests {
             TreeOptions { symlinks: Symlinks::RejectEscaping, ..whole.clone() },
             TreeOptions { submodules: Submodules::Recursive, ..whole.clone() },
             TreeOptions { checkout: Checkout::Git, ..whole.clone() },
+            TreeOptions { lfs: true, ..whole.clone() },
+            TreeOptions { checkout: Checkout::Git, lfs: true, ..whole.clone() },
         ];
         let (first, second) = (commit(1), commit(2));
         let (format, ownership) = ("directory", Ownership::ROOT);
@@ -165,6 +174,9 @@ mod tests {
             SnapshotKey { tree: &parts[3], ..image },
             SnapshotKey { tree: &parts[3], format: "part", ..key },
             SnapshotKey { tree: &parts[4], ..key },
+            SnapshotKey { tree: &parts[5], ..key },
+            SnapshotKey { tree: &parts[6], ..key },
+            SnapshotKey { tree: &parts[5], ..image },
             image,
         ]
         .into_iter()
@@ -173,7 +185,7 @@ mod tests {
         .chain(repositories.iter().map(|repository| SnapshotKey { repository: Some(repository), ..image }))
         .map(|key| key.id())
         .collect();
-        assert_eq!(ids.len(), 23);
+        assert_eq!(ids.len(), 26);
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 
