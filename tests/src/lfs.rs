@@ -13,6 +13,7 @@ use openssl::sha::sha256;
 use crate::http::Answer;
 use crate::http::Ending;
 use crate::http::HttpServer;
+use crate::http::HttpServerBuilder;
 use crate::http::Request;
 use crate::repository::Files;
 
@@ -107,6 +108,12 @@ impl Lfs {
         let (_, oid) = request.path.rsplit_once('/').filter(|_| request.method == "GET")?;
         let content = self.lock().objects.get(oid).cloned()?;
         Some(self.download(request, oid, content))
+    }
+
+    /// Starts a git server with these objects.
+    pub fn start(&self, server: HttpServerBuilder) -> HttpServer {
+        let lfs = self.clone();
+        server.answer(move |request| lfs.answer_or_git(request)).start()
     }
 
     /// How a git server with these objects answers a request.

@@ -46,9 +46,7 @@ impl Scene {
         let files = Files::new().file(".gitattributes", ATTRIBUTES).file("plain.txt", "text\n");
         let files = lfs.file(lfs.file(files, "a.bin", &a), "dir/b.bin", &b);
         repository.commit("main", &files);
-        let answers = lfs.clone();
-        let builder = HttpServer::builder().serve(&repository).answer(move |request| answers.answer_or_git(request));
-        let server = configure(builder).start();
+        let server = lfs.start(configure(HttpServer::builder().serve(&repository)));
         Self { repository, lfs, server, person: Person::new(), a, b }
     }
 

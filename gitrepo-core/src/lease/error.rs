@@ -98,7 +98,7 @@ impl LeaseError {
         let error = match self {
             Self::Interrupted { .. } => return true,
             // Everything but the objects of Git LFS is there, and perhaps some of these.
-            error if error.is_about_objects() => return true,
+            Self::Gateway(GatewayError::Objects { source, .. }) => return is_the_remotes(source),
             Self::Gateway(GatewayError::Worker(error)) => error,
             _ => return false,
         };
@@ -216,6 +216,17 @@ impl LeaseError {
             Self::Snapshot(_) | Self::Store(_) | Self::Gateway(GatewayError::Worker(WorkerError::Snapshot(_))) => true,
             error => matches!(error.of_remote(), Some(RemoteError::Local { .. } | RemoteError::BadData { .. })),
         }
+    }
+}
+
+/// Whether a remote, the policy or the time is to blame, and neither a worker nor the disk.
+fn is_the_remotes(error: &GatewayError) -> bool {
+    match error {
+        GatewayError::Worker(WorkerError::Remote(error)) => {
+            !matches!(error, RemoteError::Local { .. } | RemoteError::HandOver { .. } | RemoteError::Library { .. })
+        }
+        GatewayError::Worker(_) => false,
+        _ => true,
     }
 }
 

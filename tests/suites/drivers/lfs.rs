@@ -20,8 +20,7 @@ pub(super) fn a_volume_shows_the_content_of_its_lfs_pointers<D: Driver>() {
     let files = lfs.file(Files::new().file(".gitattributes", ATTRIBUTES), "weights.bin", &weights);
     let commit = repository.commit("main", &files);
     let Some(node) = D::start(DISK, &json!({})) else { return };
-    let answers = lfs.clone();
-    let server = HttpServer::builder().serve(&repository).answer(move |request| answers.answer_or_git(request)).start();
+    let server = lfs.start(HttpServer::builder().serve(&repository));
     let scene = Scene { node, server, repository, commit };
     let volumes = ["one", "two"].map(|name| (Pod::new(name), scene.inline(name).read_only().with("lfs", "true")));
     for (pod, volume) in &volumes {

@@ -20,8 +20,7 @@ const OBJECT: &str = "Bearer canary-object-8Lm4";
 
 /// A place of objects, which wants what their server says.
 fn storage(lfs: &Lfs) -> HttpServer {
-    let answers = lfs.clone();
-    HttpServer::builder().answer(move |request| answers.answer_or_git(request)).start()
+    lfs.start(HttpServer::builder())
 }
 
 /// What a server was shown.

@@ -35,9 +35,7 @@ fn git_lfs_authenticate_names_the_server_and_what_to_show_it() {
         return;
     }
     let (scene, place, key) = (Scene::new(), tempfile::tempdir().unwrap(), ClientKey::new());
-    let lfs = scene.lfs.clone();
-    let builder = HttpServer::builder().accept(Credential::Bearer(TOKEN));
-    let objects = builder.answer(move |request| lfs.answer_or_git(request)).start();
+    let objects = scene.lfs.start(HttpServer::builder().accept(Credential::Bearer(TOKEN)));
     scene.lfs.authorize("Authorization", &format!("Bearer {TOKEN}"));
     let href = objects.url_at("ssh/info/lfs");
     let answer = format!(r#"{{"href":"{href}","header":{{"Authorization":"Bearer {TOKEN}"}},"expires_in":60}}"#);

@@ -43,9 +43,9 @@ fn without_the_option_pointers_stay_pointers_and_nobody_is_asked() {
 
 /// A clone with these arguments, by path.
 fn cloned(files: &Files, lfs: &Lfs, arguments: &[&str]) -> BTreeMap<String, Vec<u8>> {
-    let (repository, person, answers) = (Repository::new("app"), Person::new(), lfs.clone());
+    let (repository, person) = (Repository::new("app"), Person::new());
     repository.commit("main", files);
-    let server = HttpServer::builder().serve(&repository).answer(move |request| answers.answer_or_git(request)).start();
+    let server = lfs.start(HttpServer::builder().serve(&repository));
     person.clone(&server.url(&repository), arguments).assert_success();
     let found = gitrepo_tests::submodules::contents(&person.tree());
     let is_file = |mode: u32| mode & libc::S_IFMT == libc::S_IFREG;
@@ -82,7 +82,7 @@ fn the_attributes_of_the_tree_select_the_files_that_are_replaced() {
         ("a.bin", here.clone()),
         ("run.bin", below.clone()),
         ("macro.dat", here.clone()),
-        ("dir/b.raw", below.clone()),
+        ("dir/b.raw", below),
         ("old.bin", here),
         ("off.bin", text(&pointer_here)),
         ("dir/other.bin", text(&pointer_here)),
@@ -130,9 +130,9 @@ fn an_empty_object_is_made_of_nothing_and_one_object_of_many_files_comes_once() 
     let names: Vec<_> = (0..20).map(|number| format!("{number}.bin")).collect();
     let files = Files::new().file(".gitattributes", ATTRIBUTES).file("empty.bin", pointer(&oid(b""), 0));
     let files = names.iter().fold(files, |files, name| lfs.file(files, name, &many));
-    let (repository, person, answers) = (Repository::new("app"), Person::new(), lfs.clone());
+    let (repository, person) = (Repository::new("app"), Person::new());
     repository.commit("main", &files);
-    let server = HttpServer::builder().serve(&repository).answer(move |request| answers.answer_or_git(request)).start();
+    let server = lfs.start(HttpServer::builder().serve(&repository));
     person.clone(&server.url(&repository), &[FLAG]).assert_success();
     assert_eq!(std::fs::read(person.tree().join("empty.bin")).unwrap(), b"");
     assert!(names.iter().all(|name| std::fs::read(person.tree().join(name)).unwrap() == many));
@@ -144,10 +144,9 @@ fn two_hundred_and_fifty_objects_are_asked_for_a_hundred_at_a_time() {
     let lfs = Lfs::new();
     let files = Files::new().file(".gitattributes", ATTRIBUTES);
     let files = (0..250).fold(files, |files, number| lfs.file(files, &format!("{number}.bin"), &content(number, 600)));
-    let (repository, person, answers) = (Repository::new("app"), Person::new(), lfs.clone());
+    let (repository, person) = (Repository::new("app"), Person::new());
     repository.commit("main", &files);
-    let builder = HttpServer::builder().serve(&repository).close_connections();
-    let server = builder.answer(move |request| answers.answer_or_git(request)).start();
+    let server = lfs.start(HttpServer::builder().serve(&repository).close_connections());
     person.clone(&server.url(&repository), &[FLAG]).assert_success();
     assert!(
         (0..250).all(|number| {
@@ -172,9 +171,8 @@ fn a_submodule_has_its_objects_from_its_own_server() {
     let submodules = [gitrepo_tests::submodules::Submodule { path: "lib", url: "../sub.git", commit: &commit }];
     let files = gitrepo_tests::submodules::with_submodules(lfs.file(attributes(), "a.bin", &own), &submodules);
     super_project.commit("main", &files);
-    let (person, answers) = (Person::new(), lfs.clone());
-    let builder = HttpServer::builder().serve(&super_project).serve(&sub);
-    let server = builder.answer(move |request| answers.answer_or_git(request)).start();
+    let person = Person::new();
+    let server = lfs.start(HttpServer::builder().serve(&super_project).serve(&sub));
     person.clone(&server.url(&super_project), &[FLAG, "--submodules=recursive"]).assert_success();
     assert!(std::fs::read(person.tree().join("a.bin")).unwrap() == own);
     assert!(std::fs::read(person.tree().join("lib/s.bin")).unwrap() == theirs);

@@ -12,6 +12,7 @@ use super::Purpose;
 use super::Session;
 use crate::credentials::Credentials;
 use crate::credentials::Secret;
+use crate::error::Cause;
 use crate::lfs;
 use crate::lfs::Action;
 use crate::lfs::Endpoint;
@@ -34,12 +35,17 @@ impl Session<'_> {
     ///
     /// Those of listing the tree; and [`GatewayError::Objects`], after which those that came are there.
     pub(crate) fn bring_objects(&mut self, tree: &TreeRequest, reference: Option<&str>) -> Result<u64, GatewayError> {
-        let (mut received, mut portions) = (0, 0);
+        let (mut received, mut portions, mut last) = (0, 0, Vec::new());
         loop {
             let missing = self.worker(Purpose::Fetch)?.missing_objects(tree)?;
             if missing.objects.is_empty() {
                 return Ok(received);
             }
+            if missing.objects == last {
+                let source = Cause::new("it says that it has handed over objects of Git LFS, and has not");
+                return Err(WorkerError::Protocol { url: self.errand.url.to_string(), source }.into());
+            }
+            last.clone_from(&missing.objects);
             let brought = self.bring_portion(missing, reference, &mut portions);
             received += brought.map_err(|source| self.about_objects(source))?;
         }
@@ -170,7 +176,7 @@ fn remote(error: RemoteError) -> GatewayError {
 fn origin(url: &str) -> Result<Origin, GatewayError> {
     let nonsense = || ObjectsError::Protocol {
         url: url.split(['?', '#']).next().unwrap_or_default().chars().take(200).collect(),
-        source: crate::error::Cause::new("it is no URL of https or http"),
+        source: Cause::new("it is no URL of https or http"),
     };
     Origin::of(url).ok_or_else(|| remote(nonsense().into()))
 }
