@@ -1,7 +1,7 @@
 //! Git LFS: what its pointers, its answers and its addresses mean. Nothing here speaks to anybody.
 //!
-//! A pointer is a small blob that names an object by its SHA-256 and its size. A [`Batch`](batch) asks a server where
-//! objects are. What a repository has of them is in its segments, like any blob; [`Known`] says under which id.
+//! A pointer is a small blob that names an object by its SHA-256 and its size. The batch API asks a server where
+//! objects are. What a repository has of them is in its segments, like any blob; a file of it says under which id.
 
 use std::fmt;
 
@@ -77,7 +77,7 @@ impl fmt::Display for Object {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Missing {
-    /// At most [`PAGE`] of the objects, each once.
+    /// At most 1000 of the objects, each once.
     pub objects: Vec<Object>,
     /// Bytes of all that are missing.
     pub bytes: u64,

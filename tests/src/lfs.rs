@@ -1,4 +1,4 @@
-//! A server of Git LFS: its batch API and its downloads, as answers of an [`HttpServer`](crate::http::HttpServer). It can be
+//! A server of Git LFS: its batch API and its downloads, as answers of an [`HttpServer`]. It can be
 //! made to misbehave.
 
 use std::collections::HashMap;
