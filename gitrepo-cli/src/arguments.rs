@@ -142,6 +142,9 @@ pub(crate) struct Tree {
     /// What to do with submodules: none leaves empty directories, recursive brings their trees [default: none]
     #[arg(long, value_name = "WHICH")]
     pub(crate) submodules: Option<String>,
+    /// Replace Git LFS pointers by their content
+    #[arg(long)]
+    pub(crate) lfs: bool,
     /// Any other key of a volume (docs/volumes.md), as KEY=VALUE; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,

@@ -78,6 +78,15 @@ pub enum GatewayError {
         /// How long it is not asked.
         seconds: u64,
     },
+    /// The objects of Git LFS that the tree needs cannot be had. What came before is there.
+    #[error("cannot bring the Git LFS objects of {url}")]
+    Objects {
+        /// Without user information.
+        url: String,
+        /// What failed.
+        #[source]
+        source: Box<GatewayError>,
+    },
     /// The file of known host keys has no valid line.
     #[error("the file {} has no line in the format of known_hosts", path.display())]
     KnownHostsLine {
@@ -107,6 +116,7 @@ impl GatewayError {
             Self::Policy(error) => error.kind(),
             Self::Worker(error) => error.kind(),
             Self::HeldBack { .. } => Kind::Unavailable,
+            Self::Objects { source, .. } => source.kind(),
             Self::KnownHostsLine { .. } => Kind::FailedPrecondition,
             Self::KnownHosts { source, .. } => crate::error::io_kind(source),
         }

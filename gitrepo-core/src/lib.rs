@@ -10,6 +10,7 @@
 //! | [`policy`] | the admin's rules: schemes, hosts, addresses, limits |
 //! | [`credentials`] | secrets and host keys |
 //! | [`signature`] | signatures of commits and tags, and the keys that the admin trusts |
+//! | [`lfs`] | pointers, answers and addresses of Git LFS, as text |
 //! | [`remote`] | the conversation with a git server |
 //! | [`snapshot`] | a commit's tree on disk, immutable |
 //! | [`worker`] | the confined child that runs `remote` and `snapshot` code |
@@ -31,6 +32,7 @@ mod digest;
 pub mod error;
 pub mod gateway;
 pub mod lease;
+pub mod lfs;
 pub mod mount;
 mod object;
 mod pack;

@@ -28,6 +28,7 @@ mod inflate;
 mod ingest;
 mod input;
 mod keep;
+mod objects;
 mod stage;
 mod stream;
 
@@ -48,6 +49,7 @@ pub(crate) use ingest::Seen;
 pub(crate) use ingest::ingest;
 pub(crate) use keep::Named;
 pub(crate) use keep::keep;
+pub(crate) use objects::keep_objects;
 pub(crate) use stream::Inlet;
 pub(crate) use stream::Outlet;
 pub(crate) use stream::pipes;

@@ -12,6 +12,7 @@ use std::sync::PoisonError;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::lfs::Endpoint;
 use crate::pack::Outlet;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
@@ -25,6 +26,7 @@ mod error;
 mod git;
 mod local;
 mod narrow;
+mod objects;
 pub(crate) mod repository;
 mod transport;
 
@@ -39,6 +41,9 @@ pub use conversation::Git;
 pub use errand::Errand;
 pub use error::RemoteError;
 pub use error::Unsupported;
+pub use objects::ObjectsError;
+pub use objects::ObjectsFetched;
+pub use objects::ObjectsRequest;
 pub(crate) use repository::Verifier;
 pub(crate) use repository::compact;
 pub(crate) use repository::content_limit;
@@ -80,6 +85,25 @@ pub trait Connection {
     /// repository of the errand: afterwards the commit and its whole tree are there or in its base, and
     /// `refs/commits/<id>` records that. After a [narrow](FetchReport::narrow) fetch, one directory is, and nothing does.
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError>;
+
+    /// Asks a remote over SSH which server has its objects of Git LFS (`git-lfs-authenticate`).
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError::Objects`] if it does not say so, or is not reached over SSH.
+    fn objects_endpoint(&mut self) -> Result<Endpoint, RemoteError> {
+        Err(objects::without_server())
+    }
+
+    /// Fetches objects of Git LFS from the origin of the errand's URL. They are kept like the blobs of a fetch. Those that are at
+    /// other origins are not fetched: the answer says where they are.
+    ///
+    /// # Errors
+    ///
+    /// After a failure, the objects that came before are kept.
+    fn fetch_objects(&mut self, _request: ObjectsRequest) -> Result<ObjectsFetched, RemoteError> {
+        Err(objects::without_server())
+    }
 
     /// The `known_hosts` line of an SSH host key that was trusted only because the host was unknown
     /// ([`crate::credentials::Checking::AcceptNew`]). The caller stores it, so that the same key is required from now

@@ -37,6 +37,7 @@ mod git_dir;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, unreachable_pub))]
 pub(crate) mod image;
 mod label;
+pub(crate) mod lfs;
 mod listing;
 mod located;
 mod manifest;

@@ -41,6 +41,7 @@ mod in_process;
 mod landlock;
 mod monitor;
 mod namespace;
+mod objects;
 mod privileges;
 mod protocol;
 mod relay;

@@ -52,6 +52,7 @@ pub mod http;
 pub mod images;
 pub mod kubelet;
 pub mod label;
+pub mod lfs;
 pub mod lies;
 mod listener;
 pub mod loopfs;

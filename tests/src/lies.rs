@@ -69,6 +69,18 @@ pub const LIES_ABOVE: &[(&str, End)] = &[
     ("more-above", End::Harmless),
 ];
 
+/// All lies about objects of Git LFS.
+pub const LFS_LIES: &[(&str, End)] = &[
+    ("lfs-other-content", End::Refused),
+    ("lfs-other-length", End::Refused),
+    ("lfs-more-content", End::Refused),
+    ("lfs-cut-short", End::Refused),
+    ("lfs-given-up", End::Refused),
+    ("lfs-nonsense", End::Refused),
+    ("lfs-no-end", End::Refused),
+    ("lfs-twice", End::Harmless),
+];
+
 /// The token of a tenant whose receiver claims that the remote gave out every commit.
 pub const FORGER: &str = "forger";
 
@@ -105,9 +117,41 @@ pub fn tell(lie: &str) -> io::Result<()> {
     replace(from, &new_from)?;
     thread::Builder::new().name("liar".to_owned()).spawn(move || {
         // Both sides see it when the pipes are closed.
+        if lie.starts_with("lfs-") {
+            return drop(relay_objects(&lie, messages, PipeWriter::from(real_to)));
+        }
         drop(relay(&lie, (messages, answers), (PipeWriter::from(real_to), PipeReader::from(real_from))));
     })?;
     Ok(())
+}
+
+/// Passes the objects of Git LFS on that this process hands over, with this lie about them.
+fn relay_objects(lie: &str, mut from: PipeReader, mut real_to: PipeWriter) -> io::Result<()> {
+    loop {
+        let mut command = [0];
+        from.read_exact(&mut command)?;
+        let plain = match command[0] {
+            begin @ b'o' => {
+                let mut length = [0; 8];
+                from.read_exact(&mut length)?;
+                [&[begin][..], &length].concat()
+            }
+            b'+' => object(b'+', &counted(&mut from, 1)?),
+            other => vec![other],
+        };
+        let told = match (lie, plain[0]) {
+            ("lfs-other-content", b'+') => [&plain[..9], &vec![b'!'; plain.len() - 9]].concat(),
+            ("lfs-other-length", b'o') => [&[b'o'; 1][..], &[0x7f; 8]].concat(),
+            ("lfs-more-content", b'=') => [object(b'+', b"more"), plain].concat(),
+            ("lfs-cut-short", b'=') => return Ok(()),
+            ("lfs-given-up", b'=') => vec![b'!'],
+            ("lfs-nonsense", b'=') => vec![b'#'],
+            ("lfs-no-end", b'.') => Vec::new(),
+            ("lfs-twice", b'o') => [&plain[..], b"!", &plain].concat(),
+            _ => plain,
+        };
+        real_to.write_all(&told)?;
+    }
 }
 
 fn relay(

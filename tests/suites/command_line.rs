@@ -231,11 +231,9 @@ fn keys_that_do_not_work_yet_are_refused_and_never_ignored() {
     let (repository, _) = fixtures::small();
     let server = HttpServer::start(&repository);
     let person = Person::new();
-    for setting in ["lfs=true", "refresh=30s"] {
-        let outcome = person.clone(&server.url(&repository), &["--set", setting]).assert_code(64);
-        let (key, value) = setting.split_once('=').unwrap();
-        assert!(outcome.stderr.contains(key) && outcome.stderr.contains(value), "{}", outcome.stderr);
-        assert!(outcome.stderr.contains("yet"), "{}", outcome.stderr);
+    let outcome = person.clone(&server.url(&repository), &["--set", "refresh=30s"]).assert_code(64);
+    for word in ["refresh", "30s", "yet"] {
+        assert!(outcome.stderr.contains(word), "{}", outcome.stderr);
     }
     assert!(server.requests().is_empty());
     person.assert_nothing_left();

@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_json::json;
 
 mod access;
+mod lfs;
 mod lifecycle;
 mod node_credentials;
 pub(crate) mod secrets;
@@ -160,6 +161,8 @@ over! { csi flex; {
     node_credentials:
         a_key_of_the_node_serves_pods_of_its_namespaces_and_nobody_else
         a_new_key_of_the_node_is_used_without_a_restart;
+    lfs:
+        a_volume_shows_the_content_of_its_lfs_pointers;
     submodules:
         a_volume_shows_its_submodules_as_git_checks_them_out
         s23_no_pod_gets_a_submodule_that_its_credential_could_not_fetch

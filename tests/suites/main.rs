@@ -31,6 +31,7 @@ mod image;
 mod install;
 mod kept_packs;
 mod kills;
+mod lfs;
 mod machine;
 mod makefile;
 mod manifests;

@@ -20,6 +20,7 @@ use crate::progress;
 
 /// Returns the volume that the arguments describe. `more` are the keys that only some commands have.
 pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)]) -> Result<VolumeSpec, CommandError> {
+    let lfs = tree.lfs.then(|| "true".to_owned());
     let flags = [
         ("revision", &tree.revision),
         ("subdirectory", &tree.subdirectory),
@@ -28,6 +29,7 @@ pub(crate) fn spec(source: &Source, tree: &Tree, more: &[(&str, &Option<String>)
         ("gitDir", &tree.git_dir),
         ("depth", &tree.depth),
         ("submodules", &tree.submodules),
+        ("lfs", &lfs),
     ];
     let mut attributes = attributes(&source.repository, flags.iter().chain(more));
     for setting in &tree.settings {

@@ -29,6 +29,8 @@ use crate::watch::Watch;
 use crate::worker;
 use crate::worker::WorkerError;
 
+mod objects;
+
 /// Most redirects to another origin that are followed.
 const MOST_REDIRECTS: usize = 5;
 

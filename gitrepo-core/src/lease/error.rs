@@ -102,6 +102,8 @@ impl LeaseError {
     pub(super) fn leaves_the_pack_good(&self) -> bool {
         let error = match self {
             Self::Interrupted { .. } => return true,
+            // Everything but the objects of Git LFS is there, and perhaps some of these.
+            Self::Gateway(GatewayError::Objects { source, .. }) => return is_the_remotes(source),
             Self::Gateway(GatewayError::Worker(error)) => error,
             _ => return false,
         };
@@ -150,6 +152,11 @@ impl LeaseError {
     pub fn is_unsigned(&self) -> bool {
         let Self::Gateway(GatewayError::Worker(WorkerError::Signature(error))) = self else { return false };
         matches!(error, SignatureError::Refused { .. })
+    }
+
+    /// Whether the repository was given out, but not its objects of Git LFS.
+    pub(super) fn is_about_objects(&self) -> bool {
+        matches!(self, Self::Gateway(GatewayError::Objects { .. }))
     }
 
     /// Whether the remote does not have the ref.
@@ -215,6 +222,17 @@ impl LeaseError {
             Self::Snapshot(_) | Self::Store(_) | Self::Gateway(GatewayError::Worker(WorkerError::Snapshot(_))) => true,
             error => matches!(error.of_remote(), Some(RemoteError::Local { .. } | RemoteError::BadData { .. })),
         }
+    }
+}
+
+/// Whether a remote, the policy or the time is to blame, and neither a worker nor the disk.
+fn is_the_remotes(error: &GatewayError) -> bool {
+    match error {
+        GatewayError::Worker(WorkerError::Remote(error)) => {
+            !matches!(error, RemoteError::Local { .. } | RemoteError::HandOver { .. } | RemoteError::Library { .. })
+        }
+        GatewayError::Worker(_) => false,
+        _ => true,
     }
 }
 

@@ -84,7 +84,7 @@ impl Snapshots {
             // An old proof counts while the remote is away, and it may be away next.
             Some(_) if is_stale_served && refusal.is_of_a_stranger() => access.forget(credential),
             // The remote has refused nothing.
-            None if refusal.is_unsigned() => return,
+            None if refusal.is_unsigned() || refusal.is_about_objects() => return,
             None if is_refusal(refusal.kind()) => access.forget(credential),
             _ => return,
         };

@@ -45,7 +45,12 @@ pub(crate) fn receive(
         (bytes, narrow) = (report.received_bytes, report.narrow && request.narrow.is_some());
     }
     let signed = required.map(|required| check(&mut session, required, None)).transpose();
-    let written = signed.and_then(|signer| session.write_tree(&tree).map(|_| signer));
+    let written = signed.and_then(|signer| {
+        if tree.tree.lfs {
+            bytes += session.bring_objects(&tree, request.resolved.reference.as_deref())?;
+        }
+        session.write_tree(&tree).map(|_| signer)
+    });
     session.finish()?;
     Ok(Received { tree, written, bytes, narrow })
 }

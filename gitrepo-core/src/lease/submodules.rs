@@ -68,8 +68,8 @@ pub(crate) fn part_of(spec: &VolumeSpec) -> VolumeSpec {
 
 /// Returns the part that a submodule has: all of its tree, at this commit.
 fn part_at(spec: &VolumeSpec, part: &SnapshotPart) -> VolumeSpec {
-    let TreeOptions { submodules, checkout, .. } = spec.tree;
-    let tree = TreeOptions { submodules, checkout, ..TreeOptions::default() };
+    let TreeOptions { submodules, checkout, lfs, .. } = spec.tree;
+    let tree = TreeOptions { submodules, checkout, lfs, ..TreeOptions::default() };
     let revision = Revision::Commit(part.commit);
     VolumeSpec { revision, tree, pull_policy: spec.pull_policy, ..VolumeSpec::new(part.repository.clone()) }
 }

@@ -4,20 +4,25 @@ use git2::ObjectType;
 
 use super::ConnectRequest;
 use super::Connection;
+use super::Errand;
 use super::FetchReport;
 use super::FetchRequest;
+use super::ObjectsFetched;
+use super::ObjectsRequest;
 use super::Remote;
 use super::RemoteError;
 use super::Resolved;
 use super::git::Arrived;
 use super::git::Server;
 use super::local::Local;
+use super::objects;
 use super::repository::Repository;
 use super::repository::Verifier;
 use super::repository::oid;
 use super::repository::refusal;
 use super::transport;
 use crate::error::Cause;
+use crate::lfs::Endpoint;
 use crate::pack::MOST_BOUNDARIES;
 use crate::pack::Outlet;
 use crate::progress::Step;
@@ -35,7 +40,7 @@ impl Remote for Git {
             Some(transport) => Source::Server(Server::new(request, transport)),
             None => Source::Local(Local::new(request)),
         };
-        conversation(&mut Conversation { request, source, keeper: None });
+        conversation(&mut Conversation { request, source, keeper: None, accepted: None });
     }
 }
 
@@ -44,12 +49,14 @@ struct Conversation<'a> {
     source: Source<'a>,
     /// Once something was fetched.
     keeper: Option<Keeper>,
+    /// The host key that was accepted on the way to a server of Git LFS.
+    accepted: Option<String>,
 }
 
 /// Who keeps and verifies the objects of a fetch.
 enum Keeper {
-    /// Another process. The repository shows what is here.
-    Other(Outlet, Repository),
+    /// Another process. The repository shows what is here; `None` until something is fetched that builds on it.
+    Other(Outlet, Option<Repository>),
     /// This process, for embedders and tests.
     Ours(Box<Verifier>),
 }
@@ -98,8 +105,14 @@ impl Connection for Conversation<'_> {
         };
         let keeper = self.keeper.insert(keeper);
         let (Arrived { bytes, objects }, narrow) = match keeper {
-            // The verifier tells.
-            Keeper::Other(outlet, repository) => (self.source.hand_over(request, repository, outlet, &url)?, false),
+            Keeper::Other(outlet, repository) => {
+                let repository = match repository.take() {
+                    Some(made) => repository.insert(made),
+                    None => repository.insert(beside(&self.request.errand, outlet)?),
+                };
+                // The verifier tells whether it is narrow.
+                (self.source.hand_over(request, repository, outlet, &url)?, false)
+            }
             Keeper::Ours(verifier) => {
                 let repository = verifier.repository()?.anew()?;
                 let arrived =
@@ -110,12 +123,46 @@ impl Connection for Conversation<'_> {
         Ok(FetchReport { commit: request.resolved.commit, received_bytes: bytes, received_objects: objects, narrow })
     }
 
+    fn objects_endpoint(&mut self) -> Result<Endpoint, RemoteError> {
+        self.check_wanted()?;
+        let (endpoint, accepted) = transport::objects_endpoint(self.request)?;
+        self.accepted = accepted.or(self.accepted.take());
+        Ok(endpoint)
+    }
+
+    fn fetch_objects(&mut self, request: ObjectsRequest) -> Result<ObjectsFetched, RemoteError> {
+        self.check_wanted()?;
+        let keeper = match self.keeper.take() {
+            Some(keeper) => keeper,
+            None => self.begin_to_keep()?,
+        };
+        match self.keeper.insert(keeper) {
+            Keeper::Other(outlet, _) => objects::fetch(self.request, request, outlet),
+            Keeper::Ours(verifier) => {
+                let wanted: Vec<_> = request
+                    .objects
+                    .iter()
+                    .chain(request.actions.iter().map(|action| &action.object))
+                    .cloned()
+                    .collect();
+                verifier.take_objects_beside(&wanted, |outlet| objects::fetch(self.request, request, outlet))
+            }
+        }
+    }
+
     fn accepted_host_key(&self) -> Option<String> {
         match &self.source {
-            Source::Server(server) => server.accepted_host_key(),
+            Source::Server(server) => server.accepted_host_key().or_else(|| self.accepted.clone()),
             Source::Local(_) => None,
         }
     }
+}
+
+/// The repository of this process, beside that of the one that keeps the objects.
+fn beside(errand: &Errand, outlet: &Outlet) -> Result<Repository, RemoteError> {
+    let path =
+        errand.repository().ok_or_else(|| RemoteError::Library { source: Cause::new("there is no directory") })?;
+    Repository::create_beside(&path, errand.base.as_deref(), outlet.kept())
 }
 
 impl Conversation<'_> {
@@ -125,14 +172,10 @@ impl Conversation<'_> {
     }
 
     fn begin_to_keep(&self) -> Result<Keeper, RemoteError> {
-        let errand = &self.request.errand;
-        match (self.request.take_outlet(), errand.repository()) {
-            (Some(outlet), Some(path)) => {
-                let repository = Repository::create_beside(&path, errand.base.as_deref(), outlet.kept())?;
-                Ok(Keeper::Other(outlet, repository))
-            }
-            _ => {
-                let mut verifier = Verifier::new(errand)?;
+        match self.request.take_outlet() {
+            Some(outlet) => Ok(Keeper::Other(outlet, None)),
+            None => {
+                let mut verifier = Verifier::new(&self.request.errand)?;
                 verifier.repository()?;
                 Ok(Keeper::Ours(Box::new(verifier)))
             }

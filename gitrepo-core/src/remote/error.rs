@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::CertificateProblem;
+use super::ObjectsError;
 use super::Redirection;
 use crate::cancel::Interrupted;
 use crate::credentials::HostKeyError;
@@ -302,6 +303,9 @@ pub enum RemoteError {
         #[source]
         source: Cause,
     },
+    /// Objects of Git LFS cannot be had.
+    #[error(transparent)]
+    Objects(#[from] ObjectsError),
     /// The server shows a web page where a repository should be.
     #[error(
         "{url} is a web page{}, not a repository; does the URL name a repository, and does that want a credential?",
@@ -440,6 +444,7 @@ impl RemoteError {
                 Kind::PermissionDenied
             }
             Self::HostKey(error) => error.kind(),
+            Self::Objects(error) => error.kind(),
             Self::Unreachable { .. }
             | Self::Busy { .. }
             | Self::Local { full: false, .. }

@@ -26,6 +26,7 @@ use crate::content::Segments;
 use crate::error::Cause;
 use crate::error::Kind;
 use crate::error::io_kind;
+use crate::lfs;
 use crate::object;
 use crate::pack::Places;
 use crate::remote::RemoteError;
@@ -104,6 +105,15 @@ impl Repository {
         Self::create(path, base)?;
         let alternates = fs::File::options().append(true).create(true).open(path.join(ALTERNATES));
         alternates.and_then(|mut file| add_alternate(&mut file, kept)).map_err(|error| unusable_io(path, &error))?;
+        Self::open(path)
+    }
+
+    /// Opens a repository that an earlier session of the same fetch made, or creates one.
+    pub(crate) fn open_or_create(path: &Path, base: Option<&Path>) -> Result<Self, RemoteError> {
+        if !path.join("objects").exists() {
+            return Self::create(path, base);
+        }
+        sys::git::isolate().map_err(|error| RemoteError::Library { source: Cause::new(error.message()) })?;
         Self::open(path)
     }
 
@@ -287,10 +297,13 @@ fn lay_out(path: &Path, base: Option<&Path>) -> io::Result<()> {
     fs::File::create_new(path.join("HEAD"))?.write_all(HEAD.as_bytes())?;
     let Some(base) = base else { return Ok(()) };
     add_alternate(&mut fs::File::create_new(path.join(ALTERNATES))?, base)?;
-    match fs::copy(base.join("shallow"), path.join("shallow")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    for name in ["shallow", lfs::KNOWN] {
+        match fs::copy(base.join(name), path.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Makes the objects of another repository readable.

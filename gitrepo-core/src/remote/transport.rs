@@ -9,8 +9,10 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::ConnectRequest;
+use super::ObjectsError;
 use super::RemoteError;
 use crate::error::Cause;
+use crate::lfs::Endpoint;
 use crate::spec::RepositoryUrl;
 use crate::spec::Scheme;
 
@@ -19,6 +21,9 @@ mod http;
 mod ssh;
 
 pub use http::CertificateProblem;
+pub(super) use http::Download;
+pub(super) use http::ObjectServer;
+pub(super) use http::Place;
 pub use http::Redirection;
 #[cfg(feature = "testing")]
 pub(super) use http::fuzz;
@@ -65,6 +70,15 @@ pub(super) fn open(request: &ConnectRequest) -> Option<Box<dyn Transport + '_>> 
         Scheme::Ssh => Some(Box::new(ssh::Ssh::new(request))),
         Scheme::Git => Some(Box::new(daemon::Daemon::new(request))),
         Scheme::File => None,
+    }
+}
+
+/// Asks a remote over SSH which server has its objects of Git LFS. Returns also the `known_hosts` line of a new host key that was
+/// accepted.
+pub(super) fn objects_endpoint(request: &ConnectRequest) -> Result<(Endpoint, Option<String>), RemoteError> {
+    match request.errand.url.scheme() {
+        Scheme::Ssh => ssh::objects_endpoint(request),
+        _ => Err(ObjectsError::WithoutServer.into()),
     }
 }
 

@@ -18,6 +18,7 @@ use super::SnapshotError;
 use super::TreeRequest;
 use super::Watch;
 use super::blob;
+use super::listing::Entry;
 use super::listing::Listing;
 use super::object;
 use super::widen;
@@ -28,6 +29,7 @@ use crate::content::Segments;
 use crate::error::Cause;
 use crate::object::EntryMode;
 use crate::object::TreeObject;
+use crate::spec::CommitId;
 
 mod attributes;
 mod convert;
@@ -38,6 +40,7 @@ mod pattern;
 use attributes::Attributes;
 use attributes::Macros;
 use attributes::Rules;
+use attributes::State;
 use convert::Conversion;
 use effort::Effort;
 use effort::MOST_STEPS;
@@ -67,21 +70,23 @@ const SETTING: &str = "checkout: git";
 
 /// Converts the files of a listed tree whose attributes say so, and makes the listing name what came of them. What is new
 /// becomes a segment of the repository that `writable` gives, which must build on `repository` or be it. Returns that, or
-/// `repository` if nothing is new.
+/// `repository` if nothing is new. Those that a filter has written are as they should be: git converts what a filter
+/// reads, and not what it writes.
 pub(super) fn convert(
     repository: &Path,
     writable: Writable<'_>,
     request: &TreeRequest,
     listing: &mut Listing,
+    filtered: &HashSet<usize>,
     watch: &Watch,
 ) -> Result<PathBuf, SnapshotError> {
     let segments = Segments::open(repository).map_err(|error| failed("open the segments of", error))?;
-    let source = Source { repository, request, segments: &segments };
+    let source = Source::new(repository, request, &segments);
     let rules = TreeRules::read(&source, listing)?;
     if rules.is_empty() {
         return Ok(repository.to_owned());
     }
-    let wanted = wanted(&source, &rules, listing, watch)?;
+    let wanted = wanted(&source, &rules, listing, filtered, watch)?;
     let (converted, written) = Conversions::new(&source, wanted, listing)?.write(writable, watch)?;
     for (number, id) in converted {
         listing.entries[number].id = id;
@@ -94,19 +99,18 @@ fn wanted(
     source: &Source<'_>,
     rules: &TreeRules,
     listing: &Listing,
+    filtered: &HashSet<usize>,
     watch: &Watch,
 ) -> Result<Vec<(usize, Conversion)>, SnapshotError> {
     let mut wanted = Vec::new();
     let mut effort = Effort::new(MOST_STEPS, &watch.cancel);
     for (number, entry) in listing.entries.iter().enumerate() {
-        if !is_file(entry.mode) {
+        if !is_file(entry.mode) || filtered.contains(&number) {
             continue;
         }
         source.check_wanted(watch)?;
-        let path = [rules.above.as_slice(), &listing.path_in_tree(entry)].concat();
-        let conversion = Conversion::of(
-            &rules.of(listing, entry.directory, &path, &mut effort).map_err(|stop| source.stopped(stop))?,
-        );
+        let attributes = rules.of_entry(listing, entry, &mut effort).map_err(|stop| source.stopped(stop))?;
+        let conversion = Conversion::of(&attributes);
         wanted.extend(conversion.map(|conversion| (number, conversion)));
     }
     Ok(wanted)
@@ -117,14 +121,24 @@ fn is_file(mode: EntryMode) -> bool {
 }
 
 /// Where the tree comes from.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     repository: &'a Path,
     request: &'a TreeRequest,
     segments: &'a Segments,
 }
 
-impl Source<'_> {
-    fn incomplete(&self, what: impl std::fmt::Display) -> SnapshotError {
+impl<'a> Source<'a> {
+    /// The tree of a request in a bare repository with these segments.
+    pub(super) fn new(repository: &'a Path, request: &'a TreeRequest, segments: &'a Segments) -> Self {
+        Self { repository, request, segments }
+    }
+
+    /// The commit.
+    pub(super) fn commit(&self) -> CommitId {
+        self.request.commit
+    }
+
+    pub(super) fn incomplete(&self, what: impl std::fmt::Display) -> SnapshotError {
         SnapshotError::Incomplete { commit: self.request.commit, source: Cause::new(what) }
     }
 
@@ -149,22 +163,22 @@ impl Source<'_> {
         conversion.apply(&self.read(id, extent)?, id, most).map_err(|_| too_large())
     }
 
-    fn check_wanted(&self, watch: &Watch) -> Result<(), SnapshotError> {
+    pub(super) fn check_wanted(&self, watch: &Watch) -> Result<(), SnapshotError> {
         let commit = self.request.commit;
         watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })
     }
 
-    fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, SnapshotError> {
+    pub(super) fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, SnapshotError> {
         blob::locate(self.segments, ids, self.request.commit)
     }
 
-    fn read(&self, id: Oid, extent: Extent) -> Result<Vec<u8>, SnapshotError> {
+    pub(super) fn read(&self, id: Oid, extent: Extent) -> Result<Vec<u8>, SnapshotError> {
         blob::read(self.segments, id, extent, self.request.commit)
     }
 }
 
 /// The attributes of a tree.
-struct TreeRules {
+pub(super) struct TreeRules {
     /// The path of the listed tree in the repository, with a slash at its end.
     above: Vec<u8>,
     /// Of the directories above it, the repository's root first.
@@ -175,7 +189,7 @@ struct TreeRules {
 }
 
 impl TreeRules {
-    fn read(source: &Source<'_>, listing: &Listing) -> Result<Self, SnapshotError> {
+    pub(super) fn read(source: &Source<'_>, listing: &Listing) -> Result<Self, SnapshotError> {
         let mut above = Vec::new();
         let mut left = MOST_RULES;
         let mut spend = |length: u64| {
@@ -219,8 +233,33 @@ impl TreeRules {
         Ok(Self { above, outer, inner, macros })
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.outer.is_empty() && self.inner.is_empty()
+    }
+
+    /// The numbers of the files that a filter of this name writes.
+    pub(super) fn filtered_by(
+        &self,
+        filter: &[u8],
+        source: &Source<'_>,
+        listing: &Listing,
+        watch: &Watch,
+    ) -> Result<Vec<usize>, SnapshotError> {
+        let mut found = Vec::new();
+        let mut effort = Effort::new(MOST_STEPS, &watch.cancel);
+        for (number, entry) in listing.entries.iter().enumerate().filter(|(_, entry)| is_file(entry.mode)) {
+            source.check_wanted(watch)?;
+            let attributes = self.of_entry(listing, entry, &mut effort).map_err(|stop| source.stopped(stop))?;
+            if matches!(attributes.get("filter"), Some(State::Value(name)) if name == filter) {
+                found.push(number);
+            }
+        }
+        Ok(found)
+    }
+
+    fn of_entry(&self, listing: &Listing, entry: &Entry, effort: &mut Effort<'_>) -> Result<Attributes, Stop> {
+        let path = [self.above.as_slice(), &listing.path_in_tree(entry)].concat();
+        self.of(listing, entry.directory, &path, effort)
     }
 
     /// The attributes of a file: those of its own directory come first, and what they leave open those above decide.

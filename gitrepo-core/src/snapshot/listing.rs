@@ -13,6 +13,7 @@ use git2::Repository;
 use super::SnapshotError;
 use super::TreeRequest;
 use super::Watch;
+use super::lfs;
 use super::object;
 use super::submodules;
 use crate::error::Cause;
@@ -36,6 +37,8 @@ pub(crate) struct Listing {
     pub(crate) tree_root: usize,
     /// The blob of the commit's `.gitmodules`, if submodules are wanted.
     pub(crate) gitmodules: Option<Oid>,
+    /// The blob of the commit's `.lfsconfig`, if the content of LFS pointers is wanted.
+    pub(crate) lfs_config: Option<Oid>,
     /// The tree's path in the commit, with a slash at its end; empty for all of it.
     above: Vec<u8>,
     /// All names, each followed by a NUL.
@@ -99,13 +102,17 @@ impl Listing {
             time: time_of(found.data()),
             tree_root: 0,
             gitmodules: None,
+            lfs_config: None,
             above: request.tree.subdirectory.components().flat_map(|name| [name, "/"]).collect::<String>().into_bytes(),
             names: vec![0],
         };
         let mut lister = Lister { odb: &odb, request, watch, listing, pending: Vec::new(), seen: 0 };
         lister.run(tree)?;
         if !request.tree.submodules.is_none() {
-            lister.listing.gitmodules = lister.gitmodules(tree)?;
+            lister.listing.gitmodules = lister.file_of_root(tree, submodules::FILE)?;
+        }
+        if request.tree.lfs {
+            lister.listing.lfs_config = lister.file_of_root(tree, lfs::CONFIG)?;
         }
         Ok(lister.listing)
     }
@@ -251,12 +258,12 @@ impl<'a> Lister<'a> {
         Ok(tree)
     }
 
-    /// Finds the file that says where submodules come from.
-    fn gitmodules(&self, root: Oid) -> Result<Option<Oid>, SnapshotError> {
+    /// Finds a file in the commit's root, whatever part of it is wanted.
+    fn file_of_root(&self, root: Oid, name: &[u8]) -> Result<Option<Oid>, SnapshotError> {
         let object = self.read_tree(root)?;
         for entry in TreeObject(object.data()) {
             let entry = entry.map_err(|reason| self.malformed(root, reason))?;
-            if entry.name == submodules::FILE {
+            if entry.name == name {
                 let is_file = matches!(entry.mode(), Some(EntryMode::File | EntryMode::Executable));
                 return Ok(is_file.then_some(entry.id));
             }

@@ -8,6 +8,7 @@
 //! The worker only writes the manifest ([`record`]). The parent checks it ([`listed`]), and makes the image out of it
 //! ([`assemble`]): the kernel never reads metadata that a worker wrote.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::io::BufWriter;
@@ -32,6 +33,7 @@ use super::checkout::Writable;
 use super::git_dir;
 use super::git_dir::pack::Packed;
 use super::image;
+use super::lfs;
 use super::listing::Listing;
 use super::located::Located;
 use super::manifest;
@@ -108,9 +110,13 @@ pub(crate) fn list(
 ) -> Result<TreeSummary, SnapshotError> {
     let mut listing = Listing::of(repository, request, watch)?;
     git_dir::check_index(request, &listing)?;
+    let filtered = match request.tree.lfs {
+        true => lfs::replace(repository, request, &mut listing, watch)?,
+        false => HashSet::new(),
+    };
     let repository = &match request.tree.checkout {
         Checkout::Bytes => repository.to_owned(),
-        Checkout::Git => checkout::convert(repository, writable, request, &mut listing, watch)?,
+        Checkout::Git => checkout::convert(repository, writable, request, &mut listing, &filtered, watch)?,
     };
     let located = Located::find(repository, request, &listing)?;
     check_links(&located, watch)?;

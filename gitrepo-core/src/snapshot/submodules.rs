@@ -4,7 +4,7 @@
 //! refused: it was written for a program that reads it otherwise (CVE-2018-11235, CVE-2018-17456, CVE-2024-32002,
 //! CVE-2025-48384).
 
-mod config;
+pub(super) mod config;
 
 use std::collections::HashMap;
 use std::collections::HashSet;

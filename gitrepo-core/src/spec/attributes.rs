@@ -77,7 +77,7 @@ pub const KEYS: &[Attribute] = &[
     },
     Attribute {
         name: "lfs",
-        values: "false (true: not yet)",
+        values: "true, false",
         default: "false",
         meaning: "replace Git LFS pointers by their content",
     },
@@ -242,7 +242,7 @@ impl VolumeSpec {
             ("subdirectory", self.tree.subdirectory.to_string()),
             ("gitDir", self.git_dir.to_string()),
             ("submodules", self.tree.submodules.to_string()),
-            ("lfs", self.lfs.to_string()),
+            ("lfs", self.tree.lfs.to_string()),
             ("symlinks", self.tree.symlinks.to_string()),
             ("refresh", self.refresh.to_string()),
             ("writable", writable),
@@ -284,7 +284,7 @@ impl VolumeSpec {
             }
             "gitDir" => self.git_dir = word("gitDir", value)?,
             "submodules" => self.tree.submodules = word("submodules", value)?,
-            "lfs" => self.lfs = boolean(value).ok_or_else(|| refused("lfs", value))?,
+            "lfs" => self.tree.lfs = boolean(value).ok_or_else(|| refused("lfs", value))?,
             "checkout" => self.tree.checkout = word("checkout", value)?,
             "symlinks" => self.tree.symlinks = word("symlinks", value)?,
             "pullPolicy" => self.pull_policy = word("pullPolicy", value)?,
@@ -298,10 +298,7 @@ impl VolumeSpec {
 
     /// Rejects options that this version does not support, rather than ignore them.
     fn refuse_what_does_not_work_yet(&self) -> Result<(), SpecError> {
-        let refused = [
-            ("lfs", self.lfs.then(|| self.lfs.to_string())),
-            ("refresh", (self.refresh != Refresh::NEVER).then(|| self.refresh.to_string())),
-        ];
+        let refused = [("refresh", (self.refresh != Refresh::NEVER).then(|| self.refresh.to_string()))];
         for (key, value) in refused {
             if let Some(value) = value {
                 return Err(SpecError::NotYet { key, value });

@@ -25,4 +25,7 @@ pub struct TreeOptions {
     /// How blobs become files.
     #[serde(default)]
     pub checkout: Checkout,
+    /// Whether to replace Git LFS pointers by their content.
+    #[serde(default)]
+    pub lfs: bool,
 }

@@ -35,8 +35,6 @@ pub struct VolumeSpec {
     pub depth: u32,
     /// Whether `.git` is present.
     pub git_dir: GitDir,
-    /// Whether to replace Git LFS pointers by their content.
-    pub lfs: bool,
     /// When to ask the remote where a moving revision stands.
     pub pull_policy: PullPolicy,
     /// How often to follow the revision while mounted.
@@ -56,7 +54,6 @@ impl VolumeSpec {
             tree: TreeOptions::default(),
             depth: 1,
             git_dir: GitDir::Omit,
-            lfs: false,
             pull_policy: PullPolicy::Always,
             refresh: Refresh::NEVER,
             writable: None,
@@ -80,6 +77,9 @@ impl VolumeSpec {
         if self.tree.checkout != Checkout::Bytes {
             return together("checkout: git");
         }
+        if self.tree.lfs {
+            return together("lfs: true");
+        }
         // git has no repository of a part of a tree that is the whole of its working tree.
         if self.tree.subdirectory.is_root() { Ok(()) } else { Err(SpecError::PartOfRepository) }
     }
@@ -87,8 +87,8 @@ impl VolumeSpec {
     /// The only directory of the commit that the volume needs; `None` if it needs the whole commit. A new option that needs
     /// something else of the commit belongs here.
     pub(crate) fn narrow(&self) -> Option<&RelativePath> {
-        let Self { tree, depth, git_dir, lfs, repository: _, revision: _, .. } = self;
-        let TreeOptions { subdirectory, submodules, checkout, directory: _, symlinks: _ } = tree;
+        let Self { tree, depth, git_dir, repository: _, revision: _, .. } = self;
+        let TreeOptions { subdirectory, submodules, checkout, lfs, directory: _, symlinks: _ } = tree;
         let needs_no_more = match (submodules, checkout, git_dir) {
             // `.gitmodules` is in the root, and `.gitattributes` counts in every directory above.
             (Submodules::Recursive, _, _) | (_, Checkout::Git, _) | (_, _, GitDir::Keep) => false,

@@ -77,12 +77,15 @@ impl SnapshotKey<'_> {
     fn options(&self) -> Vec<String> {
         let mut options = Vec::new();
         let mut add = |name: &str, value: &str| options.push(format!("{name}\0{value}"));
-        let TreeOptions { submodules, checkout, .. } = self.tree;
+        let TreeOptions { submodules, checkout, lfs, .. } = self.tree;
         if !submodules.is_none() {
             add("submodules", &submodules.to_string());
         }
         if *checkout != Checkout::Bytes {
             add("checkout", &checkout.to_string());
+        }
+        if *lfs {
+            add("lfs", &lfs.to_string());
         }
         if let Some(WorkingRepository { depth, branch, origin, .. }) = self.repository {
             add("gitDir", WORKING_REPOSITORY);
@@ -158,6 +161,8 @@ mod tests {
             TreeOptions { submodules: Submodules::Recursive, ..whole.clone() },
             TreeOptions { checkout: Checkout::Git, ..whole.clone() },
             TreeOptions { submodules: Submodules::Recursive, checkout: Checkout::Git, ..whole.clone() },
+            TreeOptions { lfs: true, ..whole.clone() },
+            TreeOptions { checkout: Checkout::Git, lfs: true, ..whole.clone() },
         ];
         let (first, second) = (commit(1), commit(2));
         let (format, ownership) = ("directory", Ownership::ROOT);
@@ -187,6 +192,9 @@ mod tests {
             SnapshotKey { tree: &parts[4], ..key },
             SnapshotKey { tree: &parts[4], ..image },
             SnapshotKey { tree: &parts[5], ..key },
+            SnapshotKey { tree: &parts[6], ..key },
+            SnapshotKey { tree: &parts[7], ..key },
+            SnapshotKey { tree: &parts[6], ..image },
             SnapshotKey { label: Some(&Label::of_containers()), ..key },
             image,
         ]
@@ -196,7 +204,7 @@ mod tests {
         .chain(repositories.iter().map(|repository| SnapshotKey { repository: Some(repository), ..image }))
         .map(|key| key.id())
         .collect();
-        assert_eq!(ids.len(), 26);
+        assert_eq!(ids.len(), 29);
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 

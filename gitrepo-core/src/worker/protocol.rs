@@ -15,7 +15,12 @@ use serde::Deserialize;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::objects::SentEndpoint;
+use super::objects::SentFetched;
+use super::objects::SentRequest;
 use crate::error::Cause;
+use crate::lfs::Missing;
+use crate::lfs::Object;
 use crate::progress::Step;
 use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
@@ -127,6 +132,14 @@ pub(super) enum Request {
     Fetch(FetchRequest),
     /// Keep what the receiver hands over, to the end of its fetch.
     Take,
+    /// Say which objects of Git LFS its tree lacks.
+    Missing(TreeRequest),
+    /// Have the remote say which server has objects of Git LFS.
+    ObjectsEndpoint,
+    /// Fetch objects of Git LFS, and hand them over.
+    FetchObjects(SentRequest),
+    /// Keep these objects of those that the receiver hands over.
+    TakeObjects(Vec<Object>),
     /// Check what was taken for this fetch.
     Check(FetchRequest),
     /// Check the signature of this commit.
@@ -171,8 +184,14 @@ pub(super) enum Reply {
     Tag(Vec<u8>),
     /// Answers [`Request::Fetch`].
     Fetched(FetchReport),
-    /// Answers [`Request::Take`].
+    /// Answers [`Request::Take`] and [`Request::TakeObjects`].
     Taken,
+    /// Answers [`Request::Missing`].
+    Missing(Missing),
+    /// Answers [`Request::ObjectsEndpoint`].
+    ObjectsEndpoint(SentEndpoint),
+    /// Answers [`Request::FetchObjects`].
+    ObjectsFetched(SentFetched),
     /// Answers [`Request::Check`].
     Checked {
         /// Whether no more than a directory of the commit is there.

@@ -157,8 +157,9 @@ enum Wanted {
 impl Carrier {
     /// Maximum number of simultaneous connections. The client uses one, or two for a moment when one is closed.
     const AT_ONCE: usize = 8;
-    /// Maximum number of connections per session. A retried request makes a new one.
-    const IN_ALL: usize = 64;
+    /// Maximum number of connections per session. A retried request makes a new one, and so does each object of Git LFS from a
+    /// server that closes its connections.
+    const IN_ALL: usize = 64 + 2 * crate::lfs::PAGE;
 
     fn run(&mut self) {
         loop {

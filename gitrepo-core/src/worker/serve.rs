@@ -72,7 +72,15 @@ fn answer(session: &ConnectRequest, connection: &mut dyn Connection, received: R
         Request::CheckSignature(request) => check_signature(session, &request),
         Request::WriteTree(request) => write_tree(session, &request),
         Request::Compact => compact(session),
-        Request::Take | Request::Check(_) => not_mine(),
+        Request::Missing(request) => missing(session, &request),
+        Request::ObjectsEndpoint => {
+            connection.objects_endpoint().map_or_else(remote_failure, |found| Reply::ObjectsEndpoint(found.into()))
+        }
+        Request::FetchObjects(request) => {
+            let fetched = connection.fetch_objects(request.into());
+            fetched.map_or_else(remote_failure, |fetched| Reply::ObjectsFetched(fetched.into()))
+        }
+        Request::Take | Request::TakeObjects(_) | Request::Check(_) => not_mine(),
     }
 }
 
@@ -86,24 +94,31 @@ pub(super) fn verify(session: &ConnectRequest, inlet: Inlet, client: &mut dyn Cl
     let mut inlet = Some(inlet);
     while let Some(received) = client.next() {
         replies.send(match received {
-            Request::Take => take(&mut verifier, &mut inlet),
+            Request::Take => take(&mut inlet, |inlet| verifier.take(inlet)),
+            Request::TakeObjects(wanted) => take(&mut inlet, |inlet| verifier.take_objects(inlet, &wanted)),
+            Request::Missing(request) => missing(session, &request),
             Request::Check(fetch) => {
                 verifier.check(&fetch).map_or_else(remote_failure, |narrow| Reply::Checked { narrow })
             }
             Request::CheckSignature(request) => check_signature(session, &request),
             Request::WriteTree(request) => write_tree(session, &request),
             Request::Compact => compact(session),
-            Request::Resolve(_) | Request::Prove(_) | Request::Tag(_) | Request::Fetch(_) => not_mine(),
+            Request::Resolve(_)
+            | Request::Prove(_)
+            | Request::Tag(_)
+            | Request::Fetch(_)
+            | Request::ObjectsEndpoint
+            | Request::FetchObjects(_) => not_mine(),
         });
     }
 }
 
 /// Takes the objects of one fetch. After a failure the stream is closed, so that the receiver ends, too.
-fn take(verifier: &mut Verifier, inlet: &mut Option<Inlet>) -> Reply {
+fn take(inlet: &mut Option<Inlet>, keep: impl FnOnce(&mut Inlet) -> Result<(), RemoteError>) -> Reply {
     let Some(mut open) = inlet.take() else {
         return Reply::Failed(RequestError::Internal(Cause::new("the stream of objects is closed")));
     };
-    match verifier.take(&mut open) {
+    match keep(&mut open) {
         Ok(()) => {
             *inlet = Some(open);
             Reply::Taken
@@ -123,6 +138,17 @@ fn compact(session: &ConnectRequest) -> Reply {
     };
     let copied = remote::compact(&staging.join(REPOSITORY), base, &session.watch.cancel);
     copied.map_or_else(remote_failure, Reply::Compacted)
+}
+
+/// Finds out which objects of Git LFS a tree lacks.
+fn missing(session: &ConnectRequest, request: &TreeRequest) -> Reply {
+    let Some(staging) = &session.errand.staging else {
+        return Reply::Failed(RequestError::Internal(Cause::new("a tree needs a staging directory")));
+    };
+    match snapshot::lfs::missing(&repository(session, staging), request, &session.watch) {
+        Ok(missing) => Reply::Missing(missing),
+        Err(error) => Reply::Failed(RequestError::Snapshot(error)),
+    }
 }
 
 /// Lists the tree from the fetched objects, or from the store's repository if nothing was fetched.

@@ -32,6 +32,8 @@ use crate::spec::RepositoryUrl;
 use crate::spec::Revision;
 use crate::spec::Scheme;
 
+mod objects;
+
 /// Answers the requests of a session.
 pub(super) trait Peer: Send {
     /// Sends a request.

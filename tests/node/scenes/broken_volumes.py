@@ -74,7 +74,7 @@ def anywhere(c):
         small("no-subdirectory", says=("NotFound", "nosuch"), attributes={"subdirectory": "nosuch"}),
         small("directory-leaves", says=(wrong, "../x"), attributes={"directory": "../x"}),
         small("depth-no-number", says=(wrong, "depth"), attributes={"depth": "all"}),
-        small("not-yet", says=(wrong, "does not work yet"), attributes={"lfs": "true"}),
+        small("not-yet", says=(wrong, "does not work yet"), attributes={"refresh": "1h"}),
         small("secret-missing", says=("not-there", "not found"), secret="not-there"),
         Broken("no-repository", c.url("nosuch"), says=("NotFound", "no such repository")),
         Broken("private", c.url("team/private"), says=("Unauthenticated", "wants a credential")),

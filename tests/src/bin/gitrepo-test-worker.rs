@@ -31,6 +31,8 @@ use gitrepo_core::remote::Errand;
 use gitrepo_core::remote::FetchReport;
 use gitrepo_core::remote::FetchRequest;
 use gitrepo_core::remote::Git;
+use gitrepo_core::remote::ObjectsFetched;
+use gitrepo_core::remote::ObjectsRequest;
 use gitrepo_core::remote::Remote;
 use gitrepo_core::remote::RemoteError;
 use gitrepo_core::remote::Resolved;
@@ -176,11 +178,17 @@ impl Connection for Trying<'_> {
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
-        if let Some(lie) = request.resolved.reference.as_deref().and_then(|name| name.strip_prefix(LIES)) {
-            let url = self.request.errand.url.to_string();
-            lies::tell(lie).map_err(|error| RemoteError::HandOver { url, source: Cause::new(error) })?;
+        if let Some(lie) = lie(request.resolved.reference.as_deref()).filter(|lie| !lie.starts_with("lfs-")) {
+            self.tell(lie)?;
         }
         self.honest.fetch(request)
+    }
+
+    fn fetch_objects(&mut self, request: ObjectsRequest) -> Result<ObjectsFetched, RemoteError> {
+        if let Some(lie) = lie(request.reference.as_deref()).filter(|lie| lie.starts_with("lfs-")) {
+            self.tell(lie)?;
+        }
+        self.honest.fetch_objects(request)
     }
 
     fn accepted_host_key(&self) -> Option<String> {
@@ -188,7 +196,17 @@ impl Connection for Trying<'_> {
     }
 }
 
+/// The lie that a ref is named after.
+fn lie(reference: Option<&str>) -> Option<&str> {
+    reference?.strip_prefix(LIES)
+}
+
 impl Trying<'_> {
+    fn tell(&self, lie: &str) -> Result<(), RemoteError> {
+        let url = self.request.errand.url.to_string();
+        lies::tell(lie).map_err(|error| RemoteError::HandOver { url, source: Cause::new(error) })
+    }
+
     /// For a lie, the remote's HEAD; the name stays, so that the fetch knows the lie, too. For a lie about a branch, what
     /// another branch has, or any commit.
     fn resolve_as_told(&mut self, name: &str, revision: &Revision) -> Result<Resolved, RemoteError> {

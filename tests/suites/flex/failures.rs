@@ -53,7 +53,7 @@ fn invalid_options_are_named() {
         (&[("repository", &*url), ("depth", "-1")], &["depth"]),
         (&[("repository", &*url), ("writable", "yes")], &["writable", "private", "shared"]),
         (&[("repository", &*url), ("uid", "root")], &["uid"]),
-        (&[("repository", &*url), ("lfs", "true")], &["lfs", "yet"]),
+        (&[("repository", &*url), ("lfs", "yes")], &["lfs", "true"]),
         (&[("repository", &*url), ("hostTarget", "relative")], &["hostTarget", "absolute"]),
     ] {
         scene.assert_fails(&Volume::inline("v", options), words);

@@ -13,8 +13,11 @@ use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
 use gitrepo_tests::git;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::lfs::ATTRIBUTES;
+use gitrepo_tests::lfs::Lfs;
 use gitrepo_tests::lies::End;
 use gitrepo_tests::lies::FORGER;
+use gitrepo_tests::lies::LFS_LIES;
 use gitrepo_tests::lies::LIES;
 use gitrepo_tests::lies::LIES_ABOVE;
 use gitrepo_tests::repository::Files;
@@ -174,6 +177,42 @@ fn s19_a_lie_does_not_spoil_what_others_build_on() {
         // Everything that a later fetch builds on is right.
         commit(&scene.repository, "third");
         scene.assert_honest_is_served("third");
+    }
+}
+
+#[test]
+fn s19_a_lie_about_lfs_objects_fails_the_liars_volume_at_most() {
+    if !require::root("to confine workers") {
+        return;
+    }
+    for (lie, end) in LFS_LIES {
+        let (mut scene, lfs) = (Scene::new(), Lfs::new());
+        let weights = vec![7; 100_000];
+        scene.repository.commit("main", &lfs.file(Files::new().file(".gitattributes", ATTRIBUTES), "a.bin", &weights));
+        scene.server = lfs.start(HttpServer::builder().serve(&scene.repository));
+        let publish = |tenant: &str, revision: &str| {
+            let target = scene.node.target(tenant);
+            let request = at(read_only(&scene.server.url(&scene.repository), &target), revision);
+            let request = volumes::with(request, |request| request.spec.tree.lfs = true);
+            (target, scene.node.publish_as(&request, &token(Some(tenant))))
+        };
+        let shown = |target: &Path| {
+            let tree = scene.node.shown(target);
+            let root = if tree.join("root").is_dir() { tree.join("root") } else { tree };
+            fs::read(root.join("a.bin")).unwrap()
+        };
+        let (target, published) = publish("liar", &format!("refs/attempts/lies/{lie}"));
+        match (end, published) {
+            (End::Refused, Err(_)) => {
+                scene.node.assert_nothing_published();
+                assert!(!target.exists() && scene.node.snapshots().is_empty(), "{lie}");
+            }
+            (End::Harmless, Ok(_)) => assert!(shown(&target) == weights, "{lie}"),
+            (_, published) => panic!("{lie}: {published:?}"),
+        }
+        let (target, published) = publish("honest", "main");
+        published.unwrap_or_else(|error| panic!("{lie}: {}", chain(&error)));
+        assert!(shown(&target) == weights, "{lie}");
     }
 }
 

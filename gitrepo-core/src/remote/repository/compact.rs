@@ -24,6 +24,7 @@ use crate::content::DIRECTORY as SEGMENTS;
 use crate::content::Extent;
 use crate::content::SegmentWriter;
 use crate::content::Segments;
+use crate::lfs;
 use crate::object;
 use crate::object::EntryMode;
 use crate::object::TreeObject;
@@ -58,6 +59,7 @@ pub(crate) fn compact(path: &Path, base: &Path, cancel: &Cancel) -> Result<Commi
     let kept = copy.kept(newest)?;
     copy.copy_blobs(&copy.segments()?, kept.blobs.as_ref(), cancel)?;
     copy.copy_history(&kept.history, cancel)?;
+    copy.forget_objects(kept.blobs.as_ref())?;
     let remove = |name: &str| fs::remove_file(path.join(name)).map_err(|error| unusable_io(path, &error));
     // Among the base's refs, the newest commit's would count as written.
     remove("packed-refs")?;
@@ -87,7 +89,8 @@ impl Repository {
             history.dedup();
             return Ok(Kept { blobs: None, history, shallow });
         }
-        let (trees, blobs) = self.tree(commit)?;
+        let (trees, mut blobs) = self.tree(commit)?;
+        blobs.extend(self.objects_of(&blobs)?);
         let history = trees.into_iter().chain([oid(commit)]).collect();
         Ok(Kept { blobs: Some(blobs), history, shallow: [commit].into() })
     }
@@ -116,6 +119,36 @@ impl Repository {
             }
         }
         Ok((trees, blobs))
+    }
+
+    /// The content of the objects of Git LFS that these blobs may point to. Attributes have no part in that.
+    fn objects_of(&self, blobs: &HashSet<Oid>) -> Result<Vec<Oid>, RemoteError> {
+        let failed = |error: io::Error| unusable_io(self.path(), &error);
+        let known = lfs::Known::read(self.path()).map_err(failed)?;
+        if known.is_empty() {
+            return Ok(Vec::new());
+        }
+        let segments = self.segments()?;
+        let ids: Vec<Oid> = blobs.iter().copied().collect();
+        let located = segments.locate(&ids).map_err(|error| failed(io::Error::other(error)))?;
+        let mut objects = Vec::new();
+        for extent in located.into_iter().flatten().filter(|extent| extent.length < lfs::LONGEST_POINTER) {
+            let mut content = Vec::new();
+            segments.read(extent).read_to_end(&mut content).map_err(failed)?;
+            let pointer = lfs::Pointer::parse(&content);
+            objects.extend(pointer.and_then(|pointer| known.blob(&pointer.id, pointer.size)));
+        }
+        Ok(objects)
+    }
+
+    /// Forgets the objects of Git LFS that were not copied.
+    fn forget_objects(&self, copied: Option<&HashSet<Oid>>) -> Result<(), RemoteError> {
+        let Some(copied) = copied else { return Ok(()) };
+        let kept = lfs::Known::read(self.path()).and_then(|mut known| {
+            known.retain(|blob| copied.contains(&blob));
+            known.write(self.path())
+        });
+        kept.map_err(|error| unusable_io(self.path(), &error))
     }
 
     /// Copies blobs into a segment of this repository, and verifies them.
@@ -327,6 +360,48 @@ mod tests {
         base.repository.record([commit_id(future)]).unwrap();
         assert_eq!(base.repository.offers().unwrap().last(), Some(&commit_id(future)));
         assert_eq!(base.compact(&Cancel::new()).unwrap(), base.newest());
+    }
+
+    #[test]
+    fn objects_of_git_lfs_stay_with_the_pointers_of_the_commit() {
+        let base = Base::new();
+        let path = base.place.path().join("base");
+        let pointer_of = |number: u8| {
+            format!(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1\n",
+                format!("{number:02x}").repeat(32)
+            )
+        };
+        // The newest tree points to the first object, and nothing to the second one.
+        let (mut known, mut blobs, mut segment) =
+            (lfs::Known::default(), Vec::new(), SegmentWriter::create(&path.join(SEGMENTS)).unwrap());
+        for content in [pointer_of(1).as_bytes(), b"1", b"2"] {
+            let place = segment.begin().unwrap();
+            segment.write_all(content).unwrap();
+            let blob = Oid::hash_object(ObjectType::Blob, content).unwrap();
+            blobs.push((blob, place, content.len() as u64));
+        }
+        segment.finish(blobs.iter().copied()).unwrap();
+        for number in [1, 2_u8] {
+            let (id, blob) = (lfs::ObjectId::from_bytes([number; 32]), blobs[usize::from(number)].0);
+            known.add(&[lfs::Found { id, size: 1, blob }]);
+        }
+        known.write(&path).unwrap();
+        let odb = base.repository.git().odb().unwrap();
+        let tree = odb.write(ObjectType::Tree, &entry("100644", "a.bin", blobs[0].0)).unwrap();
+        let who = "A <a@b> 1000 +0000";
+        let text = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nm\n");
+        let newest = commit_id(odb.write(ObjectType::Commit, text.as_bytes()).unwrap());
+        base.repository.record([newest]).unwrap();
+        base.repository.set_shallow(&[newest].into()).unwrap();
+
+        assert_eq!(base.compact(&Cancel::new()).unwrap(), newest);
+        let copy = Repository { git: git2::Repository::open_bare(base.place.path().join("copy")).unwrap() };
+        let found: Vec<_> = copy.locate(&blobs.iter().map(|(blob, ..)| *blob).collect::<Vec<_>>()).unwrap();
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+        let known = lfs::Known::read(copy.path()).unwrap();
+        let blob = |number: u8| known.blob(&lfs::ObjectId::from_bytes([number; 32]), 1);
+        assert_eq!((blob(1), blob(2)), (Some(blobs[1].0), None));
     }
 
     #[test]

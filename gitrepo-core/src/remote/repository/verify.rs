@@ -21,6 +21,7 @@ use super::oid;
 use super::unusable;
 use super::unusable_io;
 use crate::error::Cause;
+use crate::lfs;
 use crate::object;
 use crate::pack;
 use crate::pack::Above;
@@ -68,7 +69,7 @@ impl Verifier {
     pub(crate) fn repository(&mut self) -> Result<&Repository, RemoteError> {
         let repository = match self.repository.take() {
             Some(repository) => repository,
-            None => Repository::create(&self.path, self.base.as_deref())?,
+            None => Repository::open_or_create(&self.path, self.base.as_deref())?,
         };
         Ok(self.repository.insert(repository))
     }
@@ -80,26 +81,70 @@ impl Verifier {
         pack::keep(inlet, &places, &mut self.named).map_err(|error| self.refusal(error))
     }
 
+    /// Keeps the wanted objects of Git LFS that another process downloads, and notes which ones are here.
+    pub(crate) fn take_objects(&mut self, inlet: &mut Inlet, wanted: &[lfs::Object]) -> Result<(), RemoteError> {
+        inlet.wait().map_err(|error| self.refusal(error))?;
+        let places = self.places()?;
+        let found = pack::keep_objects(inlet, &places, wanted).map_err(|error| self.refusal(error))?;
+        self.note(&found)
+    }
+
+    fn note(&mut self, found: &[lfs::Found]) -> Result<(), RemoteError> {
+        let path = self.repository()?.path().to_owned();
+        let noted = lfs::Known::read(&path).and_then(|mut known| {
+            known.add(found);
+            known.write(&path)
+        });
+        noted.map_err(|error| unusable_io(&path, &error))
+    }
+
     /// Keeps the objects that `receive` hands over in this process, in a second thread.
     pub(crate) fn take_beside<T>(
         &mut self,
         receive: impl FnOnce(&mut Outlet) -> Result<T, RemoteError>,
     ) -> Result<T, RemoteError> {
+        let mut named = std::mem::take(&mut self.named);
+        let (received, kept) = self.beside(receive, |inlet, places| pack::keep(inlet, places, &mut named))?;
+        self.named = named;
+        // Why the other half ended.
+        if let (Ok(_) | Err(RemoteError::HandOver { .. }), Err(error)) = (&received, kept) {
+            return Err(self.refusal(error));
+        }
+        received
+    }
+
+    /// Like [`take_beside`](Self::take_beside), for the wanted objects of Git LFS. Those that came before a failure are kept.
+    pub(crate) fn take_objects_beside<T>(
+        &mut self,
+        wanted: &[lfs::Object],
+        receive: impl FnOnce(&mut Outlet) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteError> {
+        let (received, kept) = self.beside(receive, |inlet, places| pack::keep_objects(inlet, places, wanted))?;
+        match (received, kept) {
+            (received, Ok(found)) => {
+                self.note(&found)?;
+                received
+            }
+            (Ok(_) | Err(RemoteError::HandOver { .. }), Err(error)) => Err(self.refusal(error)),
+            (received, Err(_)) => received,
+        }
+    }
+
+    /// Runs both halves of a stream in this process.
+    fn beside<T, K: Send>(
+        &mut self,
+        receive: impl FnOnce(&mut Outlet) -> T,
+        keep: impl FnOnce(&mut Inlet, &Places) -> K + Send,
+    ) -> Result<(T, K), RemoteError> {
         let places = self.places()?;
         let opened = pack::pipes(places.clone()).map_err(PackError::HandOver);
         let (mut outlet, mut inlet) = opened.map_err(|error| self.refusal(error))?;
-        let named = &mut self.named;
-        let (received, kept) = thread::scope(|scope| {
-            let keeper = scope.spawn(move || pack::keep(&mut inlet, &places, named));
+        Ok(thread::scope(|scope| {
+            let keeper = scope.spawn(move || keep(&mut inlet, &places));
             let received = receive(&mut outlet);
             drop(outlet);
             (received, keeper.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
-        });
-        match (received, kept) {
-            // Why the other half ended.
-            (Ok(_) | Err(RemoteError::HandOver { .. }), Err(error)) => Err(self.refusal(error)),
-            (received, _) => received,
-        }
+        }))
     }
 
     /// Checks that the commit is here with its whole tree, and that every commit and tree that came has all that it

@@ -15,9 +15,9 @@ use curl::easy::List;
 use curl::multi::Easy2Handle;
 use curl::multi::Multi;
 
-use super::PROTOCOL;
 use super::Patience;
 use super::Transport;
+use super::authority;
 use crate::error::Cause;
 use crate::remote::ConnectRequest;
 use crate::remote::RemoteError;
@@ -31,7 +31,9 @@ mod certificate;
 mod client_certificate;
 #[cfg(feature = "testing")]
 pub(in crate::remote) mod fuzz;
+mod objects;
 mod proxy;
+mod question;
 mod redirect;
 mod refusal;
 
@@ -39,13 +41,14 @@ use answer::Answer;
 use answer::Inflate;
 use authentication::Authentication;
 pub use certificate::CertificateProblem;
+pub(in crate::remote) use objects::Download;
+pub(in crate::remote) use objects::ObjectServer;
+pub(in crate::remote) use objects::Place;
+use question::Question;
 pub use redirect::Redirection;
 
 /// The User-Agent header. It begins as git's does: some servers serve git only to clients with this prefix.
 const USER_AGENT: &str = concat!("git/2.0 (gitrepo/", env!("CARGO_PKG_VERSION"), ")");
-
-/// The query of git's first request.
-const SERVICE: &str = "service=git-upload-pack";
 
 /// Most redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
@@ -55,25 +58,6 @@ const BUFFER: usize = 128 * 1024;
 
 /// How long the rest of an answer that nobody needs may take, so that its connection can be used again.
 const DRAIN: Duration = Duration::from_secs(2);
-
-/// A request to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Question<'a> {
-    /// Asks for its first words.
-    Refs,
-    /// Sends words of git's protocol.
-    UploadPack(&'a [u8]),
-}
-
-impl Question<'_> {
-    /// The path after the repository's.
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Refs => "/info/refs",
-            Self::UploadPack(_) => "/git-upload-pack",
-        }
-    }
-}
 
 /// The server of one repository.
 pub(super) struct Http<'a> {
@@ -125,13 +109,13 @@ impl<'a> Http<'a> {
             let status = self.head_of_answer(question)?;
             self.decode()?;
             match status {
-                200 if question == Question::Refs => return self.check_type(),
+                200 if question.is_refs() => return self.check_type(),
                 200 => return Ok(()),
                 401 => {
                     let challenges = self.fields("www-authenticate");
                     self.authentication.challenged(&challenges)?;
                 }
-                300..=399 if question == Question::Refs && redirects < MOST_REDIRECTS => {
+                300..=399 if question.is_refs() && redirects < MOST_REDIRECTS => {
                     redirects += 1;
                     self.redirected(question)?;
                 }
@@ -191,10 +175,7 @@ impl<'a> Http<'a> {
         let easy = self.prepare(easy, question).map_err(|error| self.library(&error))?;
         let handle = self.multi.add2(easy).map_err(|error| self.library(&error))?;
         self.exchange = Some(Exchange { handle, outcome: None, inflate: None });
-        self.patience.begin(match question {
-            Question::Refs => "asking for its refs",
-            Question::UploadPack(_) => "awaiting its answer",
-        });
+        self.patience.begin(question.phase());
         Ok(())
     }
 
@@ -226,42 +207,6 @@ impl<'a> Http<'a> {
             Ok(())
         };
         set(easy).map_err(|error| self.library(&error))
-    }
-
-    fn prepare(&self, mut easy: Easy2<Answer>, question: Question<'_>) -> Result<Easy2<Answer>, curl::Error> {
-        *easy.get_mut() = Answer::default();
-        let authority = super::authority(&self.base);
-        let path = self.base.path().trim_end_matches('/');
-        let mut url = format!("{}://{authority}{path}{}", self.base.scheme(), question.suffix());
-        if question == Question::Refs {
-            url.push('?');
-            url.push_str(SERVICE);
-        }
-        easy.url(&url)?;
-        // A server does not ask for a certificate when it resumes a session.
-        easy.ssl_sessionid_cache(self.silence.is_none())?;
-        easy.resolve(self.addresses()?)?;
-        let mut headers = List::new();
-        headers.append(&format!("Git-Protocol: {PROTOCOL}"))?;
-        headers.append("Accept-Encoding: gzip")?;
-        headers.append("Expect:")?;
-        if let Some(value) = self.authentication.header() {
-            headers.append(&zeroize::Zeroizing::new(format!("Authorization: {}", *value)))?;
-        }
-        match question {
-            Question::Refs => {
-                headers.append("Accept: */*")?;
-                easy.get(true)?;
-            }
-            Question::UploadPack(body) => {
-                headers.append("Accept: application/x-git-upload-pack-result")?;
-                headers.append("Content-Type: application/x-git-upload-pack-request")?;
-                easy.post(true)?;
-                easy.post_fields_copy(body)?;
-            }
-        }
-        easy.http_headers(headers)?;
-        Ok(easy)
     }
 
     /// The addresses of the server, or of its proxy, so that curl need not look them up on a thread of its own.

@@ -15,6 +15,7 @@ use ssh2::BlockDirections;
 use ssh2::Channel;
 use ssh2::ErrorCode;
 use ssh2::Session;
+use zeroize::Zeroizing;
 
 use super::CHUNK;
 use super::PROTOCOL;
@@ -24,7 +25,10 @@ use super::daemon::dial;
 use crate::credentials::Accepted;
 use crate::credentials::PresentedKey;
 use crate::error::Cause;
+use crate::lfs::Endpoint;
+use crate::lfs::batch;
 use crate::remote::ConnectRequest;
+use crate::remote::ObjectsError;
 use crate::remote::RemoteError;
 
 mod algorithms;
@@ -35,6 +39,9 @@ const AGAIN: ErrorCode = ErrorCode::Session(-37);
 
 /// Most bytes kept of what a server says beside git's protocol.
 const WORDS: usize = 4096;
+
+/// Most bytes of the answer of `git-lfs-authenticate`.
+const LONGEST_ENDPOINT: usize = 16 << 10;
 
 /// Most reads of standard error in a row.
 const LISTENS: usize = 64;
@@ -55,7 +62,8 @@ impl<'a> Ssh<'a> {
         self.request.errand.url.to_string()
     }
 
-    fn open(&mut self) -> Result<Stream<'a>, RemoteError> {
+    /// Connects, and runs a command.
+    fn open(&mut self, command: &str, phase: &'static str) -> Result<Stream<'a>, RemoteError> {
         let url = self.url();
         let library = |error: ssh2::Error| RemoteError::Library { source: Cause::new(error) };
         let mut session = Session::new().map_err(library)?;
@@ -73,13 +81,12 @@ impl<'a> Ssh<'a> {
         self.check_host_key(&session)?;
         line.patience.begin("authenticating");
         authentication::authenticate(&mut line, self.request)?;
-        line.patience.begin("asking for its refs");
+        line.patience.begin(phase);
         let failed = |error: ssh2::Error| RemoteError::Protocol { url: url.clone(), source: Cause::new(error) };
         let mut channel = line.wait(|| session.channel_session())?.map_err(failed)?;
         // Servers accept this variable only if they are configured to. Without it they answer in version 0.
         drop(line.wait(|| channel.setenv("GIT_PROTOCOL", PROTOCOL))?);
-        let command = format!("git-upload-pack {}", quoted(self.request.errand.url.path()));
-        line.wait(|| channel.exec(&command))?.map_err(failed)?;
+        line.wait(|| channel.exec(command))?.map_err(failed)?;
         Ok(Stream { line, channel, words: Vec::new() })
     }
 
@@ -100,7 +107,8 @@ impl<'a> Ssh<'a> {
 
 impl Transport for Ssh<'_> {
     fn connect(&mut self) -> Result<&mut dyn Read, RemoteError> {
-        let stream = self.open()?;
+        let command = format!("git-upload-pack {}", quoted(self.request.errand.url.path()));
+        let stream = self.open(&command, "asking for its refs")?;
         Ok(self.stream.insert(BufReader::with_capacity(CHUNK, stream)))
     }
 
@@ -131,6 +139,25 @@ impl Transport for Ssh<'_> {
     fn accepted_host_key(&self) -> Option<String> {
         self.accepted_host_key.clone()
     }
+}
+
+/// Asks for the server of Git LFS (git-lfs's `docs/api/server-discovery.md`, "SSH").
+pub(super) fn objects_endpoint(request: &ConnectRequest) -> Result<(Endpoint, Option<String>), RemoteError> {
+    let mut ssh = Ssh::new(request);
+    let url = ssh.url();
+    let command = format!("git-lfs-authenticate {} download", quoted(request.errand.url.path()));
+    let mut stream = ssh.open(&command, "asking for its Git LFS server")?;
+    let mut answer = Zeroizing::new(Vec::with_capacity(LONGEST_ENDPOINT));
+    let read = (&mut stream).take(LONGEST_ENDPOINT as u64).read_to_end(&mut answer);
+    read.map_err(|error| super::failure(error, &url))?;
+    stream.listen();
+    let words = String::from_utf8_lossy(&stream.words).trim().to_owned();
+    let endpoint = batch::read_endpoint(&answer).map_err(|what| {
+        let source =
+            if words.is_empty() { Cause::new(what) } else { Cause::new(format_args!("{what}; it said: {words}")) };
+        ObjectsError::NoServer { url, source }
+    })?;
+    Ok((endpoint, ssh.accepted_host_key))
 }
 
 /// A session with its socket, on which one can wait.

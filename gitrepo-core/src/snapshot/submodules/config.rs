@@ -5,21 +5,21 @@ use std::rc::Rc;
 
 /// Why a text is not a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Malformed {
+pub(in crate::snapshot) struct Malformed {
     /// The line, from 1 on.
-    pub(super) line: usize,
-    pub(super) reason: &'static str,
+    pub(in crate::snapshot) line: usize,
+    pub(in crate::snapshot) reason: &'static str,
 }
 
 /// A variable of a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Variable {
+pub(in crate::snapshot) struct Variable {
     /// The section in lower case, and after a dot its subsection as written. Variables of one section share it.
-    pub(super) section: Rc<[u8]>,
+    pub(in crate::snapshot) section: Rc<[u8]>,
     /// In lower case.
-    pub(super) name: String,
+    pub(in crate::snapshot) name: String,
     /// `None` for a name alone, which means "true".
-    pub(super) value: Option<Vec<u8>>,
+    pub(in crate::snapshot) value: Option<Vec<u8>>,
 }
 
 /// Longest name of a section with its subsection, in bytes. git takes it for a part of a path.
@@ -29,7 +29,7 @@ pub(super) const LONGEST_SECTION: usize = 4096;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads all variables, in their order.
-pub(super) fn read(text: &[u8]) -> Result<Vec<Variable>, Malformed> {
+pub(in crate::snapshot) fn read(text: &[u8]) -> Result<Vec<Variable>, Malformed> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut reader = Reader { text, at: 0, line: 1 };
     let mut variables = Vec::new();

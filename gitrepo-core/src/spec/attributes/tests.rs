@@ -105,10 +105,21 @@ fn an_empty_value_is_a_missing_one() {
 
 #[test]
 fn what_does_not_work_yet_is_refused_and_not_ignored() {
-    let not_yet = [("lfs", "true"), ("refresh", "10s"), ("refresh", "1h30m")];
+    let not_yet = [("refresh", "10s"), ("refresh", "1h30m")];
     for (key, value) in not_yet {
         assert_eq!(with(key, value), Err(SpecError::NotYet { key, value: value.to_owned() }));
     }
+}
+
+#[test]
+fn lfs_decides_the_content_and_needs_a_tree_without_a_git_directory() {
+    let read = |more: &[(&str, &str)]| read(&[&[("repository", "https://host/a/tool.git")], more].concat());
+    let spec = read(&[("lfs", "true")]).unwrap();
+    assert!(spec.tree.lfs && spec.content() != read(&[]).unwrap().content());
+    let json = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<VolumeSpec>(&json).unwrap(), spec);
+    let refused = read(&[("lfs", "true"), ("gitDir", "keep")]);
+    assert_eq!(refused, Err(SpecError::Together { one: "gitDir: keep", other: "lfs: true" }));
 }
 
 #[test]

@@ -28,6 +28,7 @@ use nix::unistd::fchown;
 
 use crate::content;
 use crate::digest::is_hex;
+use crate::lfs;
 use crate::pack::MOST_PACKS;
 use crate::snapshot::Owner;
 use crate::spec::CommitId;
@@ -51,6 +52,10 @@ const ALTERNATES: &str = "objects/info/alternates";
 
 /// Maximum number of refs read from a worker's repository.
 const MOST_COMMITS: usize = 16;
+
+/// Most segments that a fetch brings: one with each pack, one with each answer of a server of Git LFS, and one of files that
+/// were converted.
+const MOST_SEGMENTS: usize = MOST_PACKS + lfs::MOST_SEGMENTS + 1;
 
 /// Size limit of a `shallow` file, for [`MOST_BOUNDARIES`](crate::pack::MOST_BOUNDARIES) commits.
 const SHALLOW_LIMIT: u64 = 16 * 1024 * 1024;
@@ -86,7 +91,8 @@ pub(super) fn extend(
     for pairs in PAIRS {
         durable::sync_directory(&repository.join(pairs.directory))?;
     }
-    write_shallow(repository, fetched.shallow()?.as_deref(), Durability::Durable)?;
+    write_list(repository, SHALLOW, fetched.shallow()?.as_deref(), Durability::Durable)?;
+    write_list(repository, lfs::KNOWN, fetched.lfs()?.as_deref(), Durability::Durable)?;
     commit.map_or(Ok(()), |commit| write_ref(repository, commit, Durability::Durable))
 }
 
@@ -116,7 +122,8 @@ pub(super) fn make(
     let fetched = Fetched::open(fetched)?;
     make_bare(repository)?;
     fetched.move_pairs(PAIRS_TAKEN, repository, owner)?;
-    write_shallow(repository, fetched.shallow()?.as_deref(), Durability::Volatile)?;
+    write_list(repository, SHALLOW, fetched.shallow()?.as_deref(), Durability::Volatile)?;
+    write_list(repository, lfs::KNOWN, fetched.lfs()?.as_deref(), Durability::Volatile)?;
     commit.map_or(Ok(()), |commit| write_ref(repository, commit, Durability::Volatile))
 }
 
@@ -135,10 +142,10 @@ fn make_bare(repository: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn write_shallow(repository: &Path, boundary: Option<&[u8]>, durability: Durability) -> Result<(), StoreError> {
-    let path = repository.join(SHALLOW);
-    match boundary {
-        Some(boundary) => durable::replace_for(Readers::Everyone, &path, boundary, durability),
+fn write_list(repository: &Path, name: &str, lines: Option<&[u8]>, durability: Durability) -> Result<(), StoreError> {
+    let path = repository.join(name);
+    match lines {
+        Some(lines) => durable::replace_for(Readers::Everyone, &path, lines, durability),
         None => optional(fs::remove_file(&path).map_err(StoreError::io("delete", &path))).map(drop),
     }
 }
@@ -154,14 +161,20 @@ pub(super) struct Pairs {
     pub(super) directory: &'static str,
     prefix: &'static str,
     pub(super) ends: [&'static str; 2],
+    /// Most pairs that a fetch brings.
+    most: usize,
 }
 
 /// The packs with commits, trees and tags, and their indexes.
-pub(super) const HISTORY: Pairs = Pairs { directory: PACKS, prefix: "pack-", ends: ["pack", "idx"] };
+pub(super) const HISTORY: Pairs = Pairs { directory: PACKS, prefix: "pack-", ends: ["pack", "idx"], most: MOST_PACKS };
 
 /// The segments with blobs, and their indexes.
-pub(super) const SEGMENTS: Pairs =
-    Pairs { directory: content::DIRECTORY, prefix: content::PREFIX, ends: [content::CONTENT, content::INDEX] };
+pub(super) const SEGMENTS: Pairs = Pairs {
+    directory: content::DIRECTORY,
+    prefix: content::PREFIX,
+    ends: [content::CONTENT, content::INDEX],
+    most: MOST_SEGMENTS,
+};
 
 /// All of them, in the order in which a repository gets them: the history, which leads to the blobs, comes last.
 pub(super) const PAIRS: [&Pairs; 2] = [&SEGMENTS, &HISTORY];
@@ -198,7 +211,7 @@ impl Fetched {
         for pairs in order {
             let directory = self.directory(pairs)?;
             let names = self.names_of(pairs)?;
-            if names.len() > MOST_PACKS {
+            if names.len() > pairs.most {
                 return Err(StoreError::Untrusted {
                     path: self.path.clone(),
                     reason: "a fetch does not bring so many files",
@@ -218,7 +231,7 @@ impl Fetched {
         let mut files = Vec::new();
         for pairs in order {
             let directory = self.directory(pairs)?;
-            for name in self.names_of(pairs)?.into_iter().take(MOST_PACKS) {
+            for name in self.names_of(pairs)?.into_iter().take(pairs.most) {
                 for end in pairs.ends {
                     let name = format!("{name}.{end}");
                     let path = self.path.join(pairs.directory).join(&name);
@@ -309,24 +322,37 @@ impl Fetched {
 
     /// Reads the commits whose parents were not fetched; `None` if there are none.
     pub(super) fn shallow(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.path.join(SHALLOW);
-        let Some(file) = open_file(self.top.as_fd(), SHALLOW, &path)? else { return Ok(None) };
+        self.list(SHALLOW, SHALLOW_LIMIT, is_commit_line, "it is not a list of commits")
+    }
+
+    /// Reads which objects of Git LFS are in the segments; `None` if there are none.
+    pub(super) fn lfs(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.list(lfs::KNOWN, lfs::LONGEST_KNOWN, lfs::is_known_line, "it is not a list of objects")
+    }
+
+    fn list(
+        &self,
+        name: &str,
+        limit: u64,
+        is_line: impl Fn(&[u8]) -> bool,
+        reason: &'static str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path.join(name);
+        let Some(file) = open_file(self.top.as_fd(), name, &path)? else { return Ok(None) };
         let mut content = Vec::new();
-        file.take(SHALLOW_LIMIT + 1).read_to_end(&mut content).map_err(StoreError::io("read", &path))?;
-        let is_list = content.ends_with(b"\n")
-            && content.len() as u64 <= SHALLOW_LIMIT
-            && content.split_inclusive(|byte| *byte == b'\n').all(is_commit_line);
-        match (content.is_empty(), is_list) {
-            (true, _) => Ok(None),
-            (false, true) => Ok(Some(content)),
-            (false, false) => Err(StoreError::Untrusted { path, reason: "it is not a list of commits" }),
+        file.take(limit + 1).read_to_end(&mut content).map_err(StoreError::io("read", &path))?;
+        let Some(lines) = content.strip_suffix(b"\n").filter(|_| content.len() as u64 <= limit) else {
+            return if content.is_empty() { Ok(None) } else { Err(StoreError::Untrusted { path, reason }) };
+        };
+        match lines.split(|byte| *byte == b'\n').all(is_line) {
+            true => Ok(Some(content)),
+            false => Err(StoreError::Untrusted { path, reason }),
         }
     }
 }
 
 fn is_commit_line(line: &[u8]) -> bool {
-    let id = line.strip_suffix(b"\n").and_then(|id| std::str::from_utf8(id).ok());
-    id.is_some_and(|id| is_hex(id, 40))
+    std::str::from_utf8(line).is_ok_and(|id| is_hex(id, 40))
 }
 
 fn open_directory(parent: BorrowedFd<'_>, name: &Path, message_path: &Path) -> Result<OwnedFd, StoreError> {

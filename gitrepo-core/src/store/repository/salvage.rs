@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::content;
 use crate::error::chain;
+use crate::lfs;
 use crate::remote::REPOSITORY;
 use crate::snapshot::Owner;
 use crate::spec::CommitId;
@@ -119,8 +120,10 @@ fn take_over(repository: &Repository, staging: &Staging) -> Result<usize, StoreE
             }
         }
     }
-    if let Some(boundary) = left.shallow()? {
-        durable::replace(&checked.join(adopt::SHALLOW), &boundary, Durability::Volatile)?;
+    for (name, list) in [(adopt::SHALLOW, left.shallow()?), (lfs::KNOWN, left.lfs()?)] {
+        if let Some(list) = list {
+            durable::replace(&checked.join(name), &list, Durability::Volatile)?;
+        }
     }
     for (number, commit) in commits.iter().enumerate() {
         if on_base || number > 0 {

@@ -166,7 +166,7 @@ fn s19_output_that_no_honest_worker_leaves_is_refused() {
     let name = format!("{}.pack", pack(1));
     let pipe = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let content = format!("{}/{}.content", content::DIRECTORY, segment(1));
-    let hostile: [Hostile; 11] = [
+    let hostile: [Hostile; 14] = [
         ("a link for a pack", &|path| {
             replace_by(&path.join(adopt::PACKS).join(&name), |at| symlink(&secret, at).unwrap())
         }),
@@ -188,6 +188,12 @@ fn s19_output_that_no_honest_worker_leaves_is_refused() {
         ("no repository", &|path| replace_by(&path.join("objects"), |_| {})),
         ("a link for shallow", &|path| replace_by(&path.join("shallow"), |at| symlink(&secret, at).unwrap())),
         ("no list for shallow", &|path| fs::write(path.join("shallow"), "../../etc/passwd\n").unwrap()),
+        ("a link for lfs", &|path| symlink(&secret, path.join("lfs")).unwrap()),
+        ("no list for lfs", &|path| fs::write(path.join("lfs"), "../../etc/passwd\n").unwrap()),
+        ("a list that is cut short", &|path| {
+            let line = format!("{} {} 1", "a".repeat(64), "b".repeat(40));
+            fs::write(path.join("lfs"), line).unwrap();
+        }),
     ];
     for (what, corrupt) in hostile {
         let (_staging, path) = fetched(&store, [1], Some(&boundary(1)));

@@ -16,6 +16,7 @@ use crate::remote::Errand;
 use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
 use crate::remote::RemoteError;
+use crate::worker::objects::SentFetched;
 use crate::worker::protocol::Plan;
 use crate::worker::protocol::Reply;
 use crate::worker::protocol::Request;
@@ -42,8 +43,10 @@ enum Turn {
     Verifier,
     /// The verifier's, about the fetch that the receiver says it has finished since then.
     Check(FetchReport, Instant),
-    /// The verifier's, if it can tell why the receiver could not hand its objects over.
-    Blame(RemoteError, Instant),
+    /// The verifier's, which has yet to keep the objects of Git LFS that the receiver says it has handed over.
+    Objects(SentFetched, Instant),
+    /// The verifier's, if it can tell why the receiver could not hand its objects over. It keeps those of Git LFS that came.
+    Blame(RequestError, Instant),
 }
 
 /// How long a verifier may take to notice the end of a stream. It comes within the few bytes that a pipe holds.
@@ -59,11 +62,21 @@ pub(super) struct Pair {
     wanted: Option<FetchRequest>,
     /// Whether the verifier waits for the objects of a fetch.
     is_taking: bool,
+    /// Whether these are objects of Git LFS.
+    is_taking_objects: bool,
 }
 
 impl Pair {
     pub(super) fn new(receiver: Contained, seed: Option<Seed>) -> Self {
-        Self { receiver, verifier: None, seed, turn: Turn::Receiver, wanted: None, is_taking: false }
+        Self {
+            receiver,
+            verifier: None,
+            seed,
+            turn: Turn::Receiver,
+            wanted: None,
+            is_taking: false,
+            is_taking_objects: false,
+        }
     }
 
     /// Starts the verifier unless it runs.
@@ -98,7 +111,15 @@ impl Pair {
                 self.ask_verifier(Request::Check(wanted), Turn::Check(report, Instant::now()))?;
                 Ok(None)
             }
-            Reply::Failed(RequestError::Remote(error @ RemoteError::HandOver { .. })) if self.is_taking => {
+            Reply::ObjectsFetched(fetched) => {
+                self.turn = Turn::Objects(fetched, Instant::now());
+                Ok(None)
+            }
+            Reply::Failed(error @ RequestError::Remote(RemoteError::HandOver { .. })) if self.is_taking => {
+                self.turn = Turn::Blame(error, Instant::now());
+                Ok(None)
+            }
+            Reply::Failed(error @ RequestError::Remote(_)) if self.is_taking_objects => {
                 self.turn = Turn::Blame(error, Instant::now());
                 Ok(None)
             }
@@ -114,7 +135,7 @@ impl Pair {
 impl Peer for Pair {
     fn ask(&mut self, request: Request) -> Result<(), WorkerError> {
         match request {
-            Request::Resolve(_) | Request::Prove(_) | Request::Tag(_) => {
+            Request::Resolve(_) | Request::Prove(_) | Request::Tag(_) | Request::ObjectsEndpoint => {
                 self.turn = Turn::Receiver;
                 self.receiver.ask(request)
             }
@@ -124,6 +145,14 @@ impl Peer for Pair {
                     self.verifier()?.ask(Request::Take)?;
                 }
                 self.wanted = Some(fetch);
+                self.turn = Turn::Receiver;
+                Ok(())
+            }
+            Request::FetchObjects(fetch) => {
+                let wanted = fetch.wanted();
+                self.receiver.ask(Request::FetchObjects(fetch))?;
+                self.verifier()?.ask(Request::TakeObjects(wanted))?;
+                (self.is_taking, self.is_taking_objects) = (true, true);
                 self.turn = Turn::Receiver;
                 Ok(())
             }
@@ -141,14 +170,21 @@ impl Peer for Pair {
         let reply = self.verifier()?.answer(patience)?;
         // If this is its last reply, it is still the verifier's: the network has no part in it.
         match (std::mem::replace(&mut self.turn, Turn::Verifier), reply) {
-            (Turn::Blame(error, since), None) if since.elapsed() > PATIENCE => Ok(Some(failed(error))),
-            (Turn::Blame(error, _), Some(Reply::Taken)) => Ok(Some(failed(error))),
+            (Turn::Blame(error, since), None) if since.elapsed() > PATIENCE => Ok(Some(Reply::Failed(error))),
+            (Turn::Blame(error, _), Some(Reply::Taken)) => {
+                (self.is_taking, self.is_taking_objects) = (false, false);
+                Ok(Some(Reply::Failed(error)))
+            }
+            (Turn::Objects(fetched, _), Some(Reply::Taken)) => {
+                (self.is_taking, self.is_taking_objects) = (false, false);
+                Ok(Some(Reply::ObjectsFetched(fetched)))
+            }
             (turn, Some(Reply::Taken)) => {
                 self.is_taking = false;
                 self.turn = turn;
                 Ok(None)
             }
-            (Turn::Check(_, since), None) if self.is_taking && since.elapsed() > PATIENCE => {
+            (Turn::Check(_, since) | Turn::Objects(_, since), None) if self.is_taking && since.elapsed() > PATIENCE => {
                 Err(self.receiver.nonsense("it says that it has handed over everything, and has not"))
             }
             (turn, reply @ (None | Some(Reply::Progress(_)))) => {
@@ -174,8 +210,4 @@ impl Peer for Pair {
         let verifier = self.verifier.as_mut().map_or(Ok(()), Contained::end);
         self.receiver.end().and(verifier)
     }
-}
-
-fn failed(error: RemoteError) -> Reply {
-    Reply::Failed(RequestError::Remote(error))
 }

@@ -105,7 +105,8 @@ impl Redirection {
             Ok(there) if there.scheme() == Scheme::Http && url.scheme() == Scheme::Https => Self::Unencrypted,
             Ok(there) => {
                 let query = location.split('#').next().and_then(|location| location.split_once('?'));
-                let follow = query.is_some_and(|(_, query)| query.split('&').any(|part| part == super::SERVICE));
+                let follow =
+                    query.is_some_and(|(_, query)| query.split('&').any(|part| part == super::question::SERVICE));
                 Self::Repository { write: there.to_string(), follow }
             }
             Err(_) => Self::Unclear,

@@ -1,0 +1,222 @@
+//! Brings the objects of Git LFS that a tree lacks, from wherever their server says they are.
+//!
+//! A worker can reach one origin. So where a server has objects at another one, such as a storage of objects, another
+//! worker goes there, if the policy allows that URL. It gets what the server gave for the object, and no credential. No
+//! worker holds its place while another one is waited for.
+
+use std::collections::HashSet;
+
+use super::Errand;
+use super::GatewayError;
+use super::Purpose;
+use super::Session;
+use crate::credentials::Credentials;
+use crate::credentials::Secret;
+use crate::error::Cause;
+use crate::lfs;
+use crate::lfs::Action;
+use crate::lfs::Endpoint;
+use crate::lfs::Missing;
+use crate::lfs::Origin;
+use crate::remote::ObjectsError;
+use crate::remote::ObjectsFetched;
+use crate::remote::ObjectsRequest;
+use crate::remote::RemoteError;
+use crate::snapshot::TreeRequest;
+use crate::spec::RepositoryUrl;
+use crate::spec::Scheme;
+use crate::worker::WorkerError;
+
+impl Session<'_> {
+    /// Brings what the tree of the fetched commit lacks into the session's repository. `reference` is the ref that led to the
+    /// commit. Returns how many bytes were received.
+    ///
+    /// # Errors
+    ///
+    /// Those of listing the tree; and [`GatewayError::Objects`], after which those that came are there.
+    pub(crate) fn bring_objects(&mut self, tree: &TreeRequest, reference: Option<&str>) -> Result<u64, GatewayError> {
+        let (mut received, mut portions, mut last) = (0, 0, Vec::new());
+        loop {
+            let missing = self.worker(Purpose::Fetch)?.missing_objects(tree)?;
+            if missing.objects.is_empty() {
+                return Ok(received);
+            }
+            if missing.objects == last {
+                let source = Cause::new("it says that it has handed over objects of Git LFS, and has not");
+                return Err(WorkerError::Protocol { url: self.errand.url.to_string(), source }.into());
+            }
+            last.clone_from(&missing.objects);
+            let brought = self.bring_portion(missing, reference, &mut portions);
+            received += brought.map_err(|source| self.about_objects(source))?;
+        }
+    }
+
+    /// Brings some of the missing objects.
+    fn bring_portion(
+        &mut self,
+        missing: Missing,
+        reference: Option<&str>,
+        portions: &mut usize,
+    ) -> Result<u64, GatewayError> {
+        let limit = self.errand.limits.fetch_bytes;
+        if missing.bytes > limit {
+            return Err(remote(RemoteError::TooLarge { url: self.errand.url.to_string(), limit }));
+        }
+        let endpoint = self.endpoint(missing.server.as_deref())?;
+        let there = origin(&endpoint.url)?;
+        let is_private = there.0.scheme() == Scheme::Https;
+        // A worker's word about any other object is not heeded.
+        let asked: HashSet<_> = missing.objects.iter().map(|object| (object.id, object.size)).collect();
+        let is_asked = |action: &Action| asked.contains(&(action.object.id, action.object.size));
+        let request = ObjectsRequest::of(endpoint, reference.map(str::to_owned), missing.objects);
+        self.count(portions)?;
+        let ObjectsFetched { mut bytes, elsewhere } = match there.is(&Origin(self.errand.url.clone())) {
+            true => self.ask(Purpose::Fetch, |worker| worker.fetch_objects(request.clone()))?,
+            false => {
+                self.check_privacy(&there, !self.is_plain(), !has_no_secret(&request))?;
+                let credentials = self.errand.credentials.for_submodule(&self.errand.url, &there.0);
+                self.elsewhere(&there.0, credentials.unwrap_or_default(), request)?
+            }
+        };
+        // One redirect after another ends at the bound on portions.
+        let mut waiting: Vec<_> = elsewhere.into_iter().filter(is_asked).collect();
+        while let Some(first) = waiting.first() {
+            let there = origin(first.url.expose())?;
+            self.check_privacy(&there, is_private, true)?;
+            let is_there = |action: &Action| origin(action.url.expose()).is_ok_and(|found| found.is(&there));
+            let (these, others) = waiting.into_iter().partition(is_there);
+            self.count(portions)?;
+            let credentials = trust_at(&self.errand.credentials, &self.errand.url, &there.0);
+            let fetched = self.elsewhere(&there.0, credentials, ObjectsRequest::at(these))?;
+            bytes += fetched.bytes;
+            waiting = others;
+            waiting.extend(fetched.elsewhere.into_iter().filter(is_asked));
+        }
+        Ok(bytes)
+    }
+
+    /// Each portion leaves a segment.
+    fn count(&self, portions: &mut usize) -> Result<(), GatewayError> {
+        *portions += 1;
+        match *portions > lfs::MOST_SEGMENTS {
+            true => Err(remote(ObjectsError::TooMany { url: self.errand.url.to_string() }.into())),
+            false => Ok(()),
+        }
+    }
+
+    /// The server that has the repository's objects.
+    fn endpoint(&mut self, named: Option<&str>) -> Result<Endpoint, GatewayError> {
+        if let Some(server) = named {
+            return Endpoint::named(server, &self.errand.url).map_err(|reason| {
+                let server = server.chars().take(200).collect();
+                remote(ObjectsError::ForeignServer { server, reason: reason.to_owned() }.into())
+            });
+        }
+        match Endpoint::beside(&self.errand.url) {
+            Some(endpoint) => Ok(endpoint),
+            None if self.errand.url.scheme() == Scheme::Ssh => {
+                self.ask(Purpose::Fetch, |worker| worker.objects_endpoint())
+            }
+            None => Err(remote(ObjectsError::WithoutServer.into())),
+        }
+    }
+
+    /// Fetches from another origin, in a worker of its own.
+    fn elsewhere(
+        &mut self,
+        there: &RepositoryUrl,
+        credentials: Credentials,
+        request: ObjectsRequest,
+    ) -> Result<ObjectsFetched, GatewayError> {
+        self.end_worker()?;
+        let policy = self.gateway.policy();
+        policy.check(there)?;
+        let errand = Errand {
+            url: there.clone(),
+            credentials,
+            proxy: policy.proxy_access(there)?,
+            shows_base: false,
+            ..self.errand.clone()
+        };
+        let mut session = Session::open(self.gateway, errand, &self.watch);
+        session.room = self.room.clone();
+        let fetched = session.ask(Purpose::Fetch, |worker| worker.fetch_objects(request.clone()));
+        let ended = session.finish();
+        let fetched = fetched?;
+        ended.map(|()| fetched)
+    }
+
+    /// What is secret goes over plain text only where the repository itself does, or the configuration allows it.
+    fn check_privacy(&self, there: &Origin, was_private: bool, has_secret: bool) -> Result<(), GatewayError> {
+        let is_plain = there.0.scheme() == Scheme::Http;
+        if is_plain && was_private && has_secret && !self.errand.credentials_over_http {
+            return Err(remote(RemoteError::CredentialOverHttp { url: there.0.to_string() }));
+        }
+        Ok(())
+    }
+
+    fn is_plain(&self) -> bool {
+        self.errand.url.scheme() == Scheme::Http
+    }
+
+    fn about_objects(&self, source: GatewayError) -> GatewayError {
+        GatewayError::Objects { url: self.errand.url.to_string(), source: Box::new(source) }
+    }
+}
+
+fn has_no_secret(request: &ObjectsRequest) -> bool {
+    request.endpoint.as_ref().is_none_or(|endpoint| endpoint.headers.is_empty())
+}
+
+fn remote(error: RemoteError) -> GatewayError {
+    WorkerError::from(error).into()
+}
+
+/// The origin of a URL that a worker says to be one.
+fn origin(url: &str) -> Result<Origin, GatewayError> {
+    let nonsense = || ObjectsError::Protocol {
+        url: url.split(['?', '#']).next().unwrap_or_default().chars().take(200).collect(),
+        source: Cause::new("it is no URL of https or http"),
+    };
+    Origin::of(url).ok_or_else(|| remote(nonsense().into()))
+}
+
+/// The certificate authorities of a secret for this URL, without its other keys: with a prefix those of its host, without
+/// one if it is on the host of the repository.
+fn trust_at(credentials: &Credentials, own: &RepositoryUrl, there: &RepositoryUrl) -> Credentials {
+    const KEY: &str = "ca.crt";
+    let host = there.host().unwrap_or_default();
+    let (prefixed, is_own) = (format!("{host}.{KEY}"), own.host() == there.host());
+    let is_for_it = |name: &str| name.eq_ignore_ascii_case(&prefixed) || is_own && name == KEY;
+    let given = credentials.secret_keys().iter().filter(|(name, _)| is_for_it(name));
+    let given = given.map(|(name, value)| (name.clone(), Secret::new(value.expose().to_owned()))).collect();
+    // They were accepted together with the other keys.
+    Credentials::from_secret_keys(given).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s13_no_key_but_an_authority_goes_to_another_place_of_objects() {
+        let authority = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        let keys = [
+            ("token", "t"),
+            ("ca.crt", authority),
+            ("s3.example.com.ca.crt", authority),
+            ("s3.example.com.token", "t"),
+        ];
+        let secret = keys.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())));
+        let credentials = Credentials::from_secret_keys(secret.into()).unwrap();
+        let own = RepositoryUrl::parse("https://git.example.com/a").unwrap();
+        for (there, expected) in [
+            ("https://s3.example.com/x", &["s3.example.com.ca.crt"][..]),
+            ("https://git.example.com:9000/x", &["ca.crt"]),
+            ("https://other.example.com/x", &[]),
+        ] {
+            let found = trust_at(&credentials, &own, &RepositoryUrl::parse(there).unwrap());
+            assert_eq!(found.secret_keys().keys().map(String::as_str).collect::<Vec<_>>(), expected, "{there}");
+        }
+    }
+}
