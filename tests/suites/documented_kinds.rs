@@ -14,6 +14,8 @@ use gitrepo_tests::kubelet::Manifest;
 use gitrepo_tests::kubelet::Pod;
 use gitrepo_tests::kubelet::csi;
 use gitrepo_tests::kubelet::flex;
+use gitrepo_tests::lfs::ATTRIBUTES;
+use gitrepo_tests::lfs::Lfs;
 use gitrepo_tests::manifests;
 use gitrepo_tests::manifests::Object;
 use gitrepo_tests::manifests::workspace;
@@ -106,8 +108,8 @@ fn pairs(attributes: &BTreeMap<String, String>) -> Vec<(&str, &str)> {
 }
 
 /// The repositories of the documented URLs, and their server.
-fn serve() -> ([Repository; 2], HttpServer) {
-    let [site, app] = ["site", "app"].map(Repository::new);
+fn serve() -> ([Repository; 3], HttpServer) {
+    let [site, app, models] = ["site", "app", "models"].map(Repository::new);
     let files =
         Files::new().file("README.md", "A site\n").file("docs/index.md", "# Index\n").symlink("link", "README.md");
     let files =
@@ -115,8 +117,12 @@ fn serve() -> ([Repository; 2], HttpServer) {
     let commit = site.commit("main", &files);
     let theme = Submodule { path: "theme", url: "../site.git", commit: &commit };
     app.commit("main", &with_submodules(Files::new().file("main.c", "int main;\n"), &[theme]));
-    let server = HttpServer::builder().serve_at("team/site.git", &site).serve_at("team/app.git", &app).start();
-    ([site, app], server)
+    let lfs = Lfs::new();
+    models.commit("main", &lfs.file(Files::new().file(".gitattributes", ATTRIBUTES), "model.bin", b"weights"));
+    let named = [("team/site.git", &site), ("team/app.git", &app), ("team/models.git", &models)];
+    let server =
+        named.iter().fold(HttpServer::builder(), |server, (path, repository)| server.serve_at(path, repository));
+    ([site, app, models], lfs.start(server))
 }
 
 /// A tree, and who owns what.

@@ -19,6 +19,9 @@ PRINTED = {
     "links": "README.md",
 }
 
+# The node has no server of Git LFS.
+LEFT_OUT = {"models"}
+
 
 def manifests(c):
     """The printed manifests, each with the name of its pod."""
@@ -27,7 +30,9 @@ def manifests(c):
     section = text.split("\n## Kinds of volumes\n")[1].split("\n## ")[0]
     for manifest in re.findall(r"```yaml\n(.*?)```", section, re.DOTALL):
         pod = manifest[manifest.rindex("kind: Pod") :]
-        yield re.search(r"  name: (\S+)", pod)[1], manifest.replace(FORGE, f"{c.git}/public/")
+        name = re.search(r"  name: (\S+)", pod)[1]
+        if name not in LEFT_OUT:
+            yield name, manifest.replace(FORGE, f"{c.git}/public/")
 
 
 def run(c):
