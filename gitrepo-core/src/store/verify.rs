@@ -31,8 +31,8 @@ use super::protect::protect;
 use super::repository::Repository;
 use super::repository::check_pack_slowly;
 use super::snapshot::SnapshotLease;
-use super::snapshot::SnapshotMeta;
 use super::snapshot_id::SnapshotId;
+use super::snapshot_meta::SnapshotMeta;
 
 /// How long to wait for a fetch into a repository that looks damaged.
 const PATIENCE: Duration = Duration::from_secs(30);
