@@ -10,6 +10,7 @@ mod access;
 mod clone;
 mod hostile;
 mod mounted;
+mod offline;
 mod recorded;
 mod secrets;
 mod signed;

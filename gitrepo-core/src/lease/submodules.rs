@@ -11,13 +11,12 @@ use std::thread;
 use super::Form;
 use super::Lease;
 use super::LeaseError;
-use super::Proof;
 use super::Provenance;
 use super::Selection;
 use super::Snapshots;
 use super::Wanted;
 use super::fetch::Found;
-use super::offline::served_offline;
+use super::offline::Stale;
 use super::proof::Proven;
 use crate::credentials::Credentials;
 use crate::digest;
@@ -132,16 +131,14 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
         let whole = Whole { spec, credentials, form, watch };
-        if let Some(mut before) = self.lease_composed_before(whole, selection)? {
-            before.proof = self.prove_parts(whole, before.proof, &before.snapshot.meta().parts)?;
-            return self.with_submodule_credentials(whole, before);
+        if let Some(before) = self.lease_composed_before(whole, selection)? {
+            return self.with_proven_parts(whole, before);
         }
-        let mut root = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
+        let root = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
         let Selection { revision, reference } = selection;
         let wanted = Wanted { spec, revision, reference, credentials, credential: &root.credential.clone(), form };
         if let Some(snapshot) = self.composed(wanted, &root)? {
-            root.proof = self.prove_parts(whole, root.proof, &snapshot.meta().parts)?;
-            return self.with_submodule_credentials(whole, Lease { snapshot, ..root });
+            return self.with_proven_parts(whole, Lease { snapshot, ..root });
         }
         let gathered = self.gather(whole, root)?;
         let (root, snapshot) = self.compose(whole, wanted, gathered)?;
@@ -261,8 +258,7 @@ impl Snapshots {
                 Err(error) if error.is_not_proven() => None,
                 Err(failure) => {
                     let Some(proven) = self.proven_offline(wanted, &failure) else { return Err(failure) };
-                    let lease = self.hit(wanted, &proven)?;
-                    lease.inspect(|_| served_offline(wanted, &proven, &failure))
+                    self.hit(wanted, &proven)?.map(|lease| lease.accepting([Stale::new(wanted, &failure)]))
                 }
             };
             let Some(lease) = lease else { return Ok(None) };
@@ -280,36 +276,35 @@ impl Snapshots {
         }
     }
 
-    /// Proves access to each part. Returns the weakest proof.
-    fn prove_parts(&self, whole: Whole<'_>, own: Proof, parts: &[SnapshotPart]) -> Result<Proof, LeaseError> {
-        let proofs = in_parallel(parts, |part| {
+    /// Proves access to each part of a lease.
+    fn with_proven_parts(&self, whole: Whole<'_>, lease: Lease) -> Result<Lease, LeaseError> {
+        let stale = in_parallel(&lease.snapshot.meta().parts, |part| {
             whole.for_submodule(part, |spec, credentials| {
                 let (selection, resolved) = (Selection::from(&spec.revision), Resolved::new(part.commit, None));
                 self.as_credential(spec, selection, PART, credentials, |wanted| {
-                    let proof = self.prove_part(wanted, whole.watch)?;
+                    let stale = self.prove_part(wanted, whole.watch)?;
                     self.signer(wanted, &resolved, whole.watch)?;
-                    Ok(proof)
+                    Ok(stale)
                 })
             })
         });
-        proofs.into_iter().try_fold(own, |weakest, proof| Ok(weaker(weakest, proof?)))
+        let stale: Vec<_> = stale.into_iter().collect::<Result<_, _>>()?;
+        self.with_submodule_credentials(whole, lease.accepting(stale.into_iter().flatten()))
     }
 
     /// Has the remote give out the commit of a part, unless it did so lately. Nothing is fetched, unless the remote proves
-    /// access in no other way.
-    fn prove_part(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Proof, LeaseError> {
+    /// access in no other way. Returns the expired proof that was accepted instead, if any.
+    fn prove_part(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Option<Stale>, LeaseError> {
         match self.ask(wanted, true, watch) {
-            Ok((Proven { proof, content: true, .. }, _)) => return Ok(proof),
+            Ok((Proven { content: true, .. }, _)) => return Ok(None),
             Ok(_) => {}
             Err(error) if error.is_not_proven() => {}
             Err(failure) => {
-                let stale = self.proven_offline(wanted, &failure).filter(|proven| proven.content);
-                let Some(proven) = stale else { return Err(failure) };
-                served_offline(wanted, &proven, &failure);
-                return Ok(proven.proof);
+                let is_stale = self.proven_offline(wanted, &failure).is_some_and(|proven| proven.content);
+                return if is_stale { Ok(Some(Stale::new(wanted, &failure))) } else { Err(failure) };
             }
         }
-        Ok(self.obtain(wanted, watch)?.proof)
+        self.obtain(wanted, watch).map(|_| None)
     }
 
     /// Leases the parts of all submodules. Returns them with the one of the volume's repository.
@@ -329,7 +324,7 @@ impl Snapshots {
             let mut parts = Vec::new();
             for (wish, leased) in wishes.into_iter().zip(leased) {
                 let Leased { part, lease } = leased?;
-                root.proof = weaker(root.proof, lease.proof);
+                root = root.accepting(lease.stale);
                 root.provenance = sum(root.provenance, lease.provenance);
                 leases.push(lease.snapshot);
                 parts.push((wish, part));
@@ -368,7 +363,8 @@ impl Snapshots {
                 let again = self.lease_one(spec, Selection::from(&revision), PART, credentials, watch)?;
                 let part = open(&again)?;
                 // Which revision was wanted does not change.
-                Ok(Leased { part, lease: Lease { snapshot: again.snapshot, ..lease } })
+                let lease = Lease { snapshot: again.snapshot, ..lease }.accepting(again.stale);
+                Ok(Leased { part, lease })
             }
             Err(error) => Err(error.into()),
         }
@@ -434,11 +430,6 @@ struct Gathered<'a> {
     gathering: Gathering<'a>,
     /// Keep the parts until they are composed.
     _leases: Vec<SnapshotLease>,
-}
-
-/// An expired proof makes the whole one that is served offline.
-fn weaker(one: Proof, other: Proof) -> Proof {
-    if other == Proof::Offline { other } else { one }
 }
 
 fn sum(one: Provenance, other: Provenance) -> Provenance {
