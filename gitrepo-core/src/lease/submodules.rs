@@ -30,6 +30,7 @@ use crate::snapshot::Ownership;
 use crate::snapshot::Part;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
+use crate::snapshot::TreeSummary;
 use crate::spec::RelativePath;
 use crate::spec::Revision;
 use crate::spec::Symlinks;
@@ -140,7 +141,8 @@ impl Snapshots {
         if let Some(snapshot) = self.composed(wanted, &root)? {
             return self.with_proven_parts(whole, Lease { snapshot, ..root });
         }
-        let gathered = self.gather(whole, root)?;
+        self.check_whole_refused(wanted, &root.resolved)?;
+        let gathered = self.gather(whole, wanted, root)?;
         let (root, snapshot) = self.compose(whole, wanted, gathered)?;
         self.with_submodule_credentials(whole, Lease { snapshot, ..root })
     }
@@ -308,7 +310,12 @@ impl Snapshots {
     }
 
     /// Leases the parts of all submodules. Returns them with the one of the volume's repository.
-    fn gather(&self, whole: Whole<'_>, root: Lease) -> Result<Gathered<'_>, LeaseError> {
+    fn gather(&self, whole: Whole<'_>, wanted: Wanted<'_>, root: Lease) -> Result<Gathered<'_>, LeaseError> {
+        let resolved = root.resolved.clone();
+        self.gather_all(whole, root).map_err(|error| self.remembered_whole(wanted, &resolved, error))
+    }
+
+    fn gather_all(&self, whole: Whole<'_>, root: Lease) -> Result<Gathered<'_>, LeaseError> {
         let credentials = whole.credentials;
         let spec = VolumeSpec { revision: root.revision.clone(), ..part_of(whole.spec) };
         let Leased { part, lease: mut root } = self.open_part(&spec, credentials, root, whole.watch)?;
@@ -403,23 +410,25 @@ impl Snapshots {
     ) -> Result<SnapshotLease, LeaseError> {
         let (Whole { spec, form, watch, .. }, limits) = (whole, self.gateway.policy().limits());
         let (composition, wishes) = gathering.finish();
+        let request =
+            TreeRequest::new(&spec.tree, root.commit(), form.format, limits).labelled(self.gateway.policy().label());
+        let parts = wishes.iter().map(Wish::to_part).collect();
+        let meta = SnapshotMeta::new(&spec.repository, &request, TreeSummary::default()).composed_of(parts);
+        // Before anything is written.
+        if !meta.fits() {
+            let what = "bytes of paths and URLs of submodules";
+            let error = SnapshotError::too_large(root.commit(), what, META_LIMIT, "this version");
+            return Err(self.remembered_whole(wanted, &root.resolved, error.into()));
+        }
         let staging = self.store.staging()?;
         let laid_out = staging.path().join(TREE);
         std::fs::create_dir(&laid_out).map_err(StoreError::io("make", &laid_out))?;
-        let request =
-            TreeRequest::new(&spec.tree, root.commit(), form.format, limits).labelled(self.gateway.policy().label());
         let (listed, segments) = snapshot::compose(&composition, &laid_out, &request, watch)?;
         let kept_free = self.gateway.policy().config().cache.reserve_bytes;
         let reserve = Reserve::new(staging.path().to_owned(), kept_free).making_room(self.room.clone());
         form.format.lay_out(&listed, &laid_out, &segments, &request, reserve, watch)?;
         watch.progress.report(&Step::Syncing);
-        let parts = wishes.iter().map(Wish::to_part).collect();
-        let meta = SnapshotMeta::new(&spec.repository, &request, listed.summary);
-        let meta = meta.sealed_by(listed.digest()).composed_of(parts);
-        if !meta.fits() {
-            let what = "bytes of paths and URLs of submodules";
-            return Err(SnapshotError::too_large(root.commit(), what, META_LIMIT, "this version").into());
-        }
+        let meta = SnapshotMeta { summary: listed.summary, ..meta }.sealed_by(listed.digest());
         Ok(self.store.install_snapshot(&wanted.fetched(&root.resolved), &staging, &laid_out, &meta)?)
     }
 }

@@ -18,8 +18,8 @@ use super::clock::wall_clock;
 /// Most bytes of a `meta.json`. Of a tree with many submodules it has many URLs.
 pub(crate) const META_LIMIT: u64 = 8 * 1024 * 1024;
 
-/// Bytes that the metadata of a view may have more than that of its snapshot.
-const OF_VIEW: usize = 1024;
+/// Bytes that metadata may grow by after its parts are known: the seal, the digits of the summary, the owners of a view.
+const GROWTH: usize = 1024;
 
 /// The content of a snapshot's `meta.json`. Unknown fields, written by a newer version, are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,9 +82,10 @@ impl SnapshotMeta {
         Self { parts, ..self }
     }
 
-    /// Whether it can be read again once it is written, and so can that of a view.
+    /// Whether it can be read again once it is written, and so can that of a view. The tree need not be there yet: neither
+    /// its amount nor its seal changes the answer.
     pub(crate) fn fits(&self) -> bool {
-        serde_json::to_vec(self).is_ok_and(|json| (json.len() + OF_VIEW) as u64 <= META_LIMIT)
+        serde_json::to_vec(self).is_ok_and(|json| (json.len() + GROWTH) as u64 <= META_LIMIT)
     }
 
     /// Creates the metadata of a view of this snapshot.
@@ -108,6 +109,7 @@ pub struct SnapshotPart {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::GroupAccess;
     use crate::store::fixture::commit;
     use crate::store::fixture::install;
     use crate::store::fixture::store;
@@ -117,10 +119,21 @@ mod tests {
         let (_place, store) = store();
         let meta = install(&store, commit(1), "good").meta().clone();
         let part = |path: String| SnapshotPart { path, repository: crate::store::fixture::url(), commit: commit(2) };
-        let with = |length: usize| meta.clone().composed_of(vec![part("\\".repeat(length))]);
-        let written = |meta: &SnapshotMeta| serde_json::to_vec(&meta.of_view(Ownership::ROOT)).unwrap().len() as u64;
-        let (half, few) = (META_LIMIT as usize / 2, 4096);
-        assert!(with(half - few).fits() && written(&with(half - few)) <= META_LIMIT);
-        assert!(!with(half).fits() && written(&with(half)) > META_LIMIT);
+        // As it is before its tree is composed.
+        let empty = SnapshotMeta { summary: TreeSummary::default(), manifest: None, ..meta };
+        let with = |length: usize| empty.clone().composed_of(vec![part("\\".repeat(length))]);
+        let many = TreeSummary { files: u64::MAX, symlinks: u64::MAX, directories: u64::MAX, bytes: u64::MAX };
+        let full = |meta: &SnapshotMeta| SnapshotMeta { summary: many, ..meta.clone() }.sealed_by("f".repeat(64));
+        let owners = Ownership { uid: u32::MAX, gid: u32::MAX, group: GroupAccess::Everybody };
+        let written = |meta: &SnapshotMeta| serde_json::to_vec(&full(meta).of_view(owners)).unwrap().len() as u64;
+        // The longest that fits, by bisection.
+        let (mut fits, mut exceeds) = (0, META_LIMIT as usize / 2);
+        assert!(!with(exceeds).fits() && written(&with(exceeds)) > META_LIMIT);
+        while exceeds - fits > 1 {
+            let middle = usize::midpoint(fits, exceeds);
+            if with(middle).fits() { fits = middle } else { exceeds = middle }
+        }
+        assert!(written(&with(fits)) <= META_LIMIT);
+        assert!(META_LIMIT as usize / 2 - fits < 1024, "{fits}");
     }
 }
