@@ -8,6 +8,7 @@ use gitrepo_tests::submodules::with_submodules;
 
 mod access;
 mod clone;
+mod damage;
 mod hostile;
 mod mounted;
 mod offline;

@@ -20,6 +20,7 @@ use super::offline::Stale;
 use super::proof::Proven;
 use crate::credentials::Credentials;
 use crate::digest;
+use crate::error::chain;
 use crate::progress::Step;
 use crate::remote::Resolved;
 use crate::reserve::Reserve;
@@ -142,8 +143,7 @@ impl Snapshots {
             return self.with_proven_parts(whole, Lease { snapshot, ..root });
         }
         self.check_whole_refused(wanted, &root.resolved)?;
-        let gathered = self.gather(whole, wanted, root)?;
-        let (root, snapshot) = self.compose(whole, wanted, gathered)?;
+        let (root, snapshot) = self.compose_healing(whole, wanted, root)?;
         self.with_submodule_credentials(whole, Lease { snapshot, ..root })
     }
 
@@ -374,6 +374,36 @@ impl Snapshots {
                 Ok(Leased { part, lease })
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gathers the parts and composes them. If content of theirs turns out to be damaged, all of their repositories are
+    /// read, and what is damaged is fetched anew.
+    fn compose_healing(
+        &self,
+        whole: Whole<'_>,
+        wanted: Wanted<'_>,
+        root: Lease,
+    ) -> Result<(Lease, SnapshotLease), LeaseError> {
+        let (revision, resolved) = (root.revision.clone(), root.resolved.clone());
+        let gathered = self.gather(whole, wanted, root)?;
+        let repositories = gathered.gathering.repositories();
+        match self.compose(whole, wanted, gathered) {
+            Err(LeaseError::Snapshot(error @ SnapshotError::Incomplete { .. })) => {
+                let Whole { spec, credentials, watch, .. } = whole;
+                tracing::warn!(
+                    url = %spec.repository, error = %chain(&error),
+                    "content of a tree or of its submodules is damaged; reading what the store has of them"
+                );
+                self.store.quarantine_damaged(&repositories, watch)?;
+                let commit = Revision::Commit(resolved.commit);
+                let selection = Selection { revision: &commit, reference: wanted.reference };
+                let again = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
+                // Which revision was wanted does not change.
+                let gathered = self.gather(whole, wanted, Lease { revision, resolved, ..again })?;
+                self.compose(whole, wanted, gathered)
+            }
+            composed => composed,
         }
     }
 
