@@ -53,6 +53,8 @@ pub use submodules::SubmoduleError;
 pub(crate) use submodules::for_wish;
 pub(crate) use submodules::part_of;
 
+use offline::Stale;
+use offline::warn_of_stale;
 use proof::Proven;
 
 /// The snapshots of one store, and the gateway that fetches more.
@@ -75,6 +77,8 @@ pub struct Lease {
     pub(crate) provenance: Provenance,
     pub(crate) proof: Proof,
     signer: Option<Signer>,
+    /// The expired proofs that were accepted for it.
+    stale: Vec<Stale>,
 }
 
 /// Where a leased snapshot came from.
@@ -180,7 +184,8 @@ impl Wanted<'_> {
     fn lease(&self, proven: Proven, snapshot: SnapshotLease, provenance: Provenance) -> Lease {
         let (revision, credential) = (self.revision.clone(), self.credential.clone());
         let Proven { resolved, proof, .. } = proven;
-        Lease { revision, resolved, credential, submodule_credentials: None, snapshot, provenance, proof, signer: None }
+        let (submodule_credentials, signer, stale) = (None, None, Vec::new());
+        Lease { revision, resolved, credential, submodule_credentials, snapshot, provenance, proof, signer, stale }
     }
 }
 
@@ -211,10 +216,12 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
         spec.check()?;
-        match spec.tree.submodules {
-            Submodules::None => self.lease_one(spec, selection, form, credentials, watch),
-            Submodules::Recursive => self.lease_composed(spec, selection, form, credentials, watch),
-        }
+        let lease = match spec.tree.submodules {
+            Submodules::None => self.lease_one(spec, selection, form, credentials, watch)?,
+            Submodules::Recursive => self.lease_composed(spec, selection, form, credentials, watch)?,
+        };
+        warn_of_stale(spec, selection, &lease);
+        Ok(lease)
     }
 
     /// Leases the tree of one repository.

@@ -40,7 +40,7 @@ fn served() -> (Repository, [String; 2], HttpServer) {
 }
 
 /// Flips the first byte of every segment of the store's repositories, and leaves the file's times as they are.
-fn damage_segments(store: &Path) -> usize {
+pub(crate) fn damage_segments(store: &Path) -> usize {
     let mut damaged = 0;
     for repository in fs::read_dir(store.join("repositories")).unwrap() {
         for segment in fs::read_dir(repository.unwrap().path().join("segments")).unwrap() {

@@ -8,8 +8,10 @@ use gitrepo_tests::submodules::with_submodules;
 
 mod access;
 mod clone;
+mod damage;
 mod hostile;
 mod mounted;
+mod offline;
 mod recorded;
 mod secrets;
 mod signed;

@@ -79,6 +79,11 @@ impl LeaseError {
         matches!(error, SnapshotError::TooLarge { .. })
     }
 
+    /// Whether a tree exceeds a limit only together with its submodules, as it will do again.
+    pub(super) fn composition_exceeds_a_limit(&self) -> bool {
+        matches!(self, Self::Snapshot(SnapshotError::TooLarge { .. }))
+    }
+
     /// Whether what the remote sends exceeds a limit of the configuration. How much that is also depends on what the fetch
     /// builds on.
     pub(super) fn fetch_exceeds_a_limit(&self) -> bool {

@@ -16,7 +16,8 @@ impl Snapshots {
         self.check(wanted, resolved, &Excess::Fetch(wanted.credential, &self.builds_on(wanted, resolved)))
     }
 
-    /// Fails if a fetch of this credential that builds on nothing exceeded a limit that was not raised since.
+    /// Fails if a fetch of this credential that builds on nothing exceeded a limit that was not raised since, or so did a
+    /// tree with its submodules.
     pub(super) fn check_whole_refused(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Result<(), LeaseError> {
         self.check(wanted, resolved, &Excess::Fetch(wanted.credential, &[]))
     }
@@ -45,9 +46,22 @@ impl Snapshots {
             error if error.fetch_exceeds_a_limit() => Excess::Fetch(wanted.credential, &built_on),
             _ => return error,
         };
-        let limits = self.gateway.policy().limits();
-        self.store.remember_refusal(&wanted.fetched(resolved), wanted.spec.depth, &excess, limits, chain(&error));
+        self.remember(wanted, resolved, &excess, &error);
         error
+    }
+
+    /// Remembers that a tree with its submodules exceeded a limit. That counts for the credential that has proven access to
+    /// all that was counted: to others, it would tell of submodules that they may not read. Returns the error.
+    pub(super) fn remembered_whole(&self, wanted: Wanted<'_>, resolved: &Resolved, error: LeaseError) -> LeaseError {
+        if error.composition_exceeds_a_limit() {
+            self.remember(wanted, resolved, &Excess::Fetch(wanted.credential, &[]), &error);
+        }
+        error
+    }
+
+    fn remember(&self, wanted: Wanted<'_>, resolved: &Resolved, excess: &Excess<'_>, error: &LeaseError) {
+        let (limits, depth) = (self.gateway.policy().limits(), wanted.spec.depth);
+        self.store.remember_refusal(&wanted.fetched(resolved), depth, excess, limits, chain(error));
     }
 
     /// The commits that a fetch with this credential builds on. That it got the wanted one saves nothing.

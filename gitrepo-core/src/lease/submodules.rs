@@ -11,16 +11,16 @@ use std::thread;
 use super::Form;
 use super::Lease;
 use super::LeaseError;
-use super::Proof;
 use super::Provenance;
 use super::Selection;
 use super::Snapshots;
 use super::Wanted;
 use super::fetch::Found;
-use super::offline::served_offline;
+use super::offline::Stale;
 use super::proof::Proven;
 use crate::credentials::Credentials;
 use crate::digest;
+use crate::error::chain;
 use crate::progress::Step;
 use crate::remote::Resolved;
 use crate::reserve::Reserve;
@@ -31,6 +31,7 @@ use crate::snapshot::Ownership;
 use crate::snapshot::Part;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
+use crate::snapshot::TreeSummary;
 use crate::spec::RelativePath;
 use crate::spec::Revision;
 use crate::spec::Symlinks;
@@ -132,21 +133,19 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<Lease, LeaseError> {
         let whole = Whole { spec, credentials, form, watch };
-        if let Some(mut before) = self.lease_composed_before(whole, selection)? {
-            before.proof = self.prove_parts(whole, before.proof, &before.snapshot.meta().parts)?;
-            return self.with_submodule_credentials(whole, before);
+        if let Some(before) = self.lease_composed_before(whole, selection)? {
+            return self.with_proven_parts(whole, before);
         }
-        let mut root = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
+        let root = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
         let Selection { revision, reference } = selection;
         let label = self.gateway.policy().label();
         let wanted =
             Wanted { spec, revision, reference, credentials, credential: &root.credential.clone(), form, label };
         if let Some(snapshot) = self.composed(wanted, &root)? {
-            root.proof = self.prove_parts(whole, root.proof, &snapshot.meta().parts)?;
-            return self.with_submodule_credentials(whole, Lease { snapshot, ..root });
+            return self.with_proven_parts(whole, Lease { snapshot, ..root });
         }
-        let gathered = self.gather(whole, root)?;
-        let (root, snapshot) = self.compose(whole, wanted, gathered)?;
+        self.check_whole_refused(wanted, &root.resolved)?;
+        let (root, snapshot) = self.compose_healing(whole, wanted, root)?;
         self.with_submodule_credentials(whole, Lease { snapshot, ..root })
     }
 
@@ -264,8 +263,7 @@ impl Snapshots {
                 Err(error) if error.is_not_proven() => None,
                 Err(failure) => {
                     let Some(proven) = self.proven_offline(wanted, &failure) else { return Err(failure) };
-                    let lease = self.hit(wanted, &proven)?;
-                    lease.inspect(|_| served_offline(wanted, &proven, &failure))
+                    self.hit(wanted, &proven)?.map(|lease| lease.accepting([Stale::new(wanted, &failure)]))
                 }
             };
             let Some(lease) = lease else { return Ok(None) };
@@ -283,40 +281,44 @@ impl Snapshots {
         }
     }
 
-    /// Proves access to each part. Returns the weakest proof.
-    fn prove_parts(&self, whole: Whole<'_>, own: Proof, parts: &[SnapshotPart]) -> Result<Proof, LeaseError> {
-        let proofs = in_parallel(parts, |part| {
+    /// Proves access to each part of a lease.
+    fn with_proven_parts(&self, whole: Whole<'_>, lease: Lease) -> Result<Lease, LeaseError> {
+        let stale = in_parallel(&lease.snapshot.meta().parts, |part| {
             whole.for_submodule(part, |spec, credentials| {
                 let (selection, resolved) = (Selection::from(&spec.revision), Resolved::new(part.commit, None));
                 self.as_credential(spec, selection, PART, credentials, |wanted| {
-                    let proof = self.prove_part(wanted, whole.watch)?;
+                    let stale = self.prove_part(wanted, whole.watch)?;
                     self.signer(wanted, &resolved, whole.watch)?;
-                    Ok(proof)
+                    Ok(stale)
                 })
             })
         });
-        proofs.into_iter().try_fold(own, |weakest, proof| Ok(weaker(weakest, proof?)))
+        let stale: Vec<_> = stale.into_iter().collect::<Result<_, _>>()?;
+        self.with_submodule_credentials(whole, lease.accepting(stale.into_iter().flatten()))
     }
 
     /// Has the remote give out the commit of a part, unless it did so lately. Nothing is fetched, unless the remote proves
-    /// access in no other way.
-    fn prove_part(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Proof, LeaseError> {
+    /// access in no other way. Returns the expired proof that was accepted instead, if any.
+    fn prove_part(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Option<Stale>, LeaseError> {
         match self.ask(wanted, true, watch) {
-            Ok((Proven { proof, content: true, .. }, _)) => return Ok(proof),
+            Ok((Proven { content: true, .. }, _)) => return Ok(None),
             Ok(_) => {}
             Err(error) if error.is_not_proven() => {}
             Err(failure) => {
-                let stale = self.proven_offline(wanted, &failure).filter(|proven| proven.content);
-                let Some(proven) = stale else { return Err(failure) };
-                served_offline(wanted, &proven, &failure);
-                return Ok(proven.proof);
+                let is_stale = self.proven_offline(wanted, &failure).is_some_and(|proven| proven.content);
+                return if is_stale { Ok(Some(Stale::new(wanted, &failure))) } else { Err(failure) };
             }
         }
-        Ok(self.obtain(wanted, watch)?.proof)
+        self.obtain(wanted, watch).map(|_| None)
     }
 
     /// Leases the parts of all submodules. Returns them with the one of the volume's repository.
-    fn gather(&self, whole: Whole<'_>, root: Lease) -> Result<Gathered<'_>, LeaseError> {
+    fn gather(&self, whole: Whole<'_>, wanted: Wanted<'_>, root: Lease) -> Result<Gathered<'_>, LeaseError> {
+        let resolved = root.resolved.clone();
+        self.gather_all(whole, root).map_err(|error| self.remembered_whole(wanted, &resolved, error))
+    }
+
+    fn gather_all(&self, whole: Whole<'_>, root: Lease) -> Result<Gathered<'_>, LeaseError> {
         let credentials = whole.credentials;
         let spec = VolumeSpec { revision: root.revision.clone(), ..part_of(whole.spec) };
         let Leased { part, lease: mut root } = self.open_part(&spec, credentials, root, whole.watch)?;
@@ -332,7 +334,7 @@ impl Snapshots {
             let mut parts = Vec::new();
             for (wish, leased) in wishes.into_iter().zip(leased) {
                 let Leased { part, lease } = leased?;
-                root.proof = weaker(root.proof, lease.proof);
+                root = root.accepting(lease.stale);
                 root.provenance = sum(root.provenance, lease.provenance);
                 leases.push(lease.snapshot);
                 parts.push((wish, part));
@@ -371,9 +373,40 @@ impl Snapshots {
                 let again = self.lease_one(spec, Selection::from(&revision), PART, credentials, watch)?;
                 let part = open(&again)?;
                 // Which revision was wanted does not change.
-                Ok(Leased { part, lease: Lease { snapshot: again.snapshot, ..lease } })
+                let lease = Lease { snapshot: again.snapshot, ..lease }.accepting(again.stale);
+                Ok(Leased { part, lease })
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gathers the parts and composes them. If content of theirs turns out to be damaged, all of their repositories are
+    /// read, and what is damaged is fetched anew.
+    fn compose_healing(
+        &self,
+        whole: Whole<'_>,
+        wanted: Wanted<'_>,
+        root: Lease,
+    ) -> Result<(Lease, SnapshotLease), LeaseError> {
+        let (revision, resolved) = (root.revision.clone(), root.resolved.clone());
+        let gathered = self.gather(whole, wanted, root)?;
+        let repositories = gathered.gathering.repositories();
+        match self.compose(whole, wanted, gathered) {
+            Err(LeaseError::Snapshot(error @ SnapshotError::Incomplete { .. })) => {
+                let Whole { spec, credentials, watch, .. } = whole;
+                tracing::warn!(
+                    url = %spec.repository, error = %chain(&error),
+                    "content of a tree or of its submodules is damaged; reading what the store has of them"
+                );
+                self.store.quarantine_damaged(&repositories, watch)?;
+                let commit = Revision::Commit(resolved.commit);
+                let selection = Selection { revision: &commit, reference: wanted.reference };
+                let again = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
+                // Which revision was wanted does not change.
+                let gathered = self.gather(whole, wanted, Lease { revision, resolved, ..again })?;
+                self.compose(whole, wanted, gathered)
+            }
+            composed => composed,
         }
     }
 
@@ -410,22 +443,25 @@ impl Snapshots {
     ) -> Result<SnapshotLease, LeaseError> {
         let (Whole { spec, form, watch, .. }, limits) = (whole, self.gateway.policy().limits());
         let (composition, wishes) = gathering.finish();
+        let request =
+            TreeRequest::new(&spec.tree, root.commit(), form.format, limits).labelled(self.gateway.policy().label());
+        let parts = wishes.iter().map(Wish::to_part).collect();
+        let meta = SnapshotMeta::new(&spec.repository, &request, TreeSummary::default()).composed_of(parts);
+        // Before anything is written.
+        if !meta.fits() {
+            let what = "bytes of paths and URLs of submodules";
+            let error = SnapshotError::too_large(root.commit(), what, META_LIMIT, "this version");
+            return Err(self.remembered_whole(wanted, &root.resolved, error.into()));
+        }
         let staging = self.store.staging()?;
         let laid_out = staging.path().join(TREE);
         std::fs::create_dir(&laid_out).map_err(StoreError::io("make", &laid_out))?;
-        let request = TreeRequest::new(&spec.tree, root.commit(), form.format, limits).labelled(wanted.label);
         let (listed, segments) = snapshot::compose(&composition, &laid_out, &request, watch)?;
         let kept_free = self.gateway.policy().config().cache.reserve_bytes;
         let reserve = Reserve::new(staging.path().to_owned(), kept_free).making_room(self.room.clone());
         form.format.lay_out(&listed, &laid_out, &segments, &request, reserve, watch)?;
         watch.progress.report(&Step::Syncing);
-        let parts = wishes.iter().map(Wish::to_part).collect();
-        let meta = SnapshotMeta::new(&spec.repository, &request, listed.summary);
-        let meta = meta.sealed_by(listed.digest()).composed_of(parts);
-        if !meta.fits() {
-            let what = "bytes of paths and URLs of submodules";
-            return Err(SnapshotError::too_large(root.commit(), what, META_LIMIT, "this version").into());
-        }
+        let meta = SnapshotMeta { summary: listed.summary, ..meta }.sealed_by(listed.digest());
         Ok(self.store.install_snapshot(&wanted.fetched(&root.resolved), &staging, &laid_out, &meta)?)
     }
 }
@@ -436,11 +472,6 @@ struct Gathered<'a> {
     gathering: Gathering<'a>,
     /// Keep the parts until they are composed.
     _leases: Vec<SnapshotLease>,
-}
-
-/// An expired proof makes the whole one that is served offline.
-fn weaker(one: Proof, other: Proof) -> Proof {
-    if other == Proof::Offline { other } else { one }
 }
 
 fn sum(one: Provenance, other: Provenance) -> Provenance {

@@ -8,6 +8,7 @@ pub(super) mod config;
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use super::SnapshotError;
 use super::blob;
@@ -17,6 +18,7 @@ use crate::object::EntryMode;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::names;
+use config::Variable;
 
 /// The file's name, in the root of the commit.
 pub(super) const FILE: &[u8] = b".gitmodules";
@@ -32,6 +34,30 @@ const LONGEST: u64 = 1 << 20;
 struct Section {
     path: Option<Vec<u8>>,
     url: Option<Vec<u8>>,
+}
+
+impl Section {
+    /// Takes what a variable says. Most say nothing that counts.
+    fn set(&mut self, Variable { name, value, .. }: &Variable) -> Result<(), &'static str> {
+        let field = match name.as_str() {
+            "path" => &mut self.path,
+            "url" => &mut self.url,
+            "update" if value.as_ref().is_some_and(|value| value.starts_with(b"!")) => {
+                return Err("its update is a command, which is never run");
+            }
+            _ => return Ok(()),
+        };
+        let value = value.as_ref().ok_or("its path or url has no value")?;
+        // Programs differ in which of two they use.
+        match field {
+            Some(other) if other != value => Err("it has two paths, or two urls"),
+            Some(_) => Ok(()),
+            None => {
+                *field = Some(value.clone());
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Returns the URL of each submodule in the listing, by its index there, as written.
@@ -86,37 +112,30 @@ fn by_path(text: &[u8]) -> Result<HashMap<Vec<u8>, Option<Vec<u8>>>, Refused> {
     let refuse = |name: &[u8], reason: &str| Refused { submodule: name.to_owned(), reason: reason.to_owned() };
     let variables =
         config::read(text).map_err(|error| refuse(FILE, &format!("line {} has {}", error.line, error.reason)))?;
-    let mut sections: HashMap<Vec<u8>, Section> = HashMap::new();
-    for variable in variables {
-        let Some(name) = variable.section.strip_prefix(b"submodule.") else { continue };
+    let mut sections: HashMap<&[u8], Section> = HashMap::new();
+    for block in blocks(&variables) {
+        let Some(name) = block[0].section.strip_prefix(b"submodule.") else { continue };
         check_name(name).map_err(|reason| refuse(name, reason))?;
-        let section = sections.entry(name.to_owned()).or_default();
-        let value = variable.value;
-        let field = match variable.name.as_str() {
-            "path" => &mut section.path,
-            "url" => &mut section.url,
-            "update" if value.as_ref().is_some_and(|value| value.starts_with(b"!")) => {
-                return Err(refuse(name, "its update is a command, which is never run"));
-            }
-            _ => continue,
-        };
-        let value = value.ok_or_else(|| refuse(name, "its path or url has no value"))?;
-        // Programs differ in which of two they use.
-        if field.replace(value.clone()).is_some_and(|other| other != value) {
-            return Err(refuse(name, "it has two paths, or two urls"));
-        }
+        let section = sections.entry(name).or_default();
+        block.iter().try_for_each(|variable| section.set(variable)).map_err(|reason| refuse(name, reason))?;
     }
     let mut by_path = HashMap::new();
     let mut folded = HashSet::new();
     for (name, Section { path, url }) in sections {
         let Some(path) = path else { continue };
-        check_path(&path).map_err(|reason| refuse(&name, &reason))?;
+        check_path(&path).map_err(|reason| refuse(name, &reason))?;
         if !folded.insert(path.to_ascii_lowercase()) {
-            return Err(refuse(&name, "another submodule has the same path, or one that differs in case alone"));
+            return Err(refuse(name, "another submodule has the same path, or one that differs in case alone"));
         }
         by_path.insert(path, url);
     }
     Ok(by_path)
+}
+
+/// Returns the variables below each header of a section. A name may be long, but its header is in the file for each block:
+/// looking at it once for each costs no more than reading the file.
+fn blocks(variables: &[Variable]) -> impl Iterator<Item = &[Variable]> {
+    variables.chunk_by(|one, next| Rc::ptr_eq(&one.section, &next.section))
 }
 
 /// The rule of git's `check_submodule_name`: a name is a path below `.git/modules`.

@@ -18,9 +18,9 @@ use super::error::StoreError;
 use super::last_use;
 use super::names::Taken;
 use super::repository::Repository;
-use super::snapshot::SnapshotMeta;
 use super::snapshot::read_meta;
 use super::snapshot_id::SnapshotId;
+use super::snapshot_meta::SnapshotMeta;
 use super::target::hashes_in;
 use super::unused::repository_of_snapshot;
 

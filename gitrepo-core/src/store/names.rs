@@ -13,7 +13,7 @@ use std::path::Path;
 use crate::mount::Attachment;
 use crate::snapshot;
 
-use super::snapshot::SnapshotMeta;
+use super::snapshot_meta::SnapshotMeta;
 
 /// The number of an inode, and its filesystem's.
 type Inode = (u64, u64);

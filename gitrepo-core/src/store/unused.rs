@@ -18,9 +18,9 @@ use super::names::Deleted;
 use super::names::files_in;
 use super::names::image_files;
 use super::repository::Repository;
-use super::snapshot::SnapshotMeta;
 use super::snapshot::read_meta;
 use super::snapshot_id::SnapshotId;
+use super::snapshot_meta::SnapshotMeta;
 use super::target::hashes_in;
 use super::usage::taken_by_tree;
 

@@ -4,6 +4,7 @@
 //! is verified again under its lock: a compaction or an eviction may have removed it meanwhile.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -20,9 +21,11 @@ use crate::snapshot::TreeRequest;
 use crate::snapshot::Verifier;
 use crate::snapshot::VerifyError;
 use crate::spec::CommitId;
+use crate::spec::RepositoryUrl;
 use crate::watch::Watch;
 
 use super::Store;
+use super::changed::is_marked;
 use super::error::StoreError;
 use super::inventory::Condition;
 use super::inventory::KeptRepository;
@@ -31,8 +34,8 @@ use super::protect::protect;
 use super::repository::Repository;
 use super::repository::check_pack_slowly;
 use super::snapshot::SnapshotLease;
-use super::snapshot::SnapshotMeta;
 use super::snapshot_id::SnapshotId;
+use super::snapshot_meta::SnapshotMeta;
 
 /// How long to wait for a fetch into a repository that looks damaged.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -164,10 +167,64 @@ impl Store {
         if let Some(hash) = hash {
             self.verify_repository(hash, kept.url.as_deref(), how, &mut verifier, verification)?;
         }
+        let mut composed = Vec::new();
         for snapshot in &kept.snapshots {
-            self.verify_snapshot(snapshot, how, &mut verifier, verification)?;
+            if let Some(reason) = self.verify_snapshot(snapshot, how, &mut verifier, verification)? {
+                composed.push((snapshot, reason));
+            }
         }
         verification.bytes = verifier.bytes();
+        self.quarantine_composed(composed, how, verification)
+    }
+
+    /// Takes damaged trees with submodules out of service, after whatever is damaged of their submodules: the next publish
+    /// would compose them of the same content again.
+    fn quarantine_composed(
+        &self,
+        composed: Vec<(&KeptSnapshot, String)>,
+        how: How<'_>,
+        verification: &mut Verification,
+    ) -> Result<(), StoreError> {
+        let parts = composed.iter().filter_map(|(kept, _)| kept.meta.as_ref()).flat_map(|meta| &meta.parts);
+        self.verify_parts(parts.map(|part| &part.repository), how, verification)?;
+        for (kept, reason) in composed {
+            if let Some(lease) = self.try_leased(&kept.id)? {
+                self.found_damaged(kept, &lease, reason, how, verification);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads these repositories, and what trees with submodules are composed of. Takes what is damaged out of service.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::verify`].
+    pub(crate) fn quarantine_damaged(&self, repositories: &[RepositoryUrl], watch: &Watch) -> Result<(), StoreError> {
+        let how = How { repair: Repair::Quarantine, rate: None, protect: None, watch };
+        let mut verification = Verification::default();
+        self.verify_parts(repositories.iter(), how, &mut verification)?;
+        verification.failures.iter().for_each(|failure| tracing::warn!(failure, "damaged content stays in service"));
+        Ok(())
+    }
+
+    /// Reads repositories, and what trees with submodules are composed of.
+    fn verify_parts<'a>(
+        &self,
+        repositories: impl Iterator<Item = &'a RepositoryUrl>,
+        how: How<'_>,
+        verification: &mut Verification,
+    ) -> Result<(), StoreError> {
+        let hashes: BTreeSet<_> = repositories.map(|url| Some(Repository::hash_of(url))).collect();
+        if hashes.is_empty() {
+            return Ok(());
+        }
+        let is_part = |kept: &KeptSnapshot| kept.meta.as_ref().is_some_and(|meta| meta.format == snapshot::Part::NAME);
+        for (hash, mut kept) in self.kept()?.into_iter().filter(|(hash, _)| hashes.contains(hash)) {
+            // A part has no parts: this ends.
+            kept.snapshots.retain(is_part);
+            self.verify_kept(hash.as_deref(), &kept, how, verification)?;
+        }
         Ok(())
     }
 
@@ -240,34 +297,28 @@ impl Store {
         Ok(())
     }
 
+    /// Reads a snapshot. Returns what is wrong with a tree of parts that has yet to be taken out of service.
     fn verify_snapshot(
         &self,
         kept: &KeptSnapshot,
         how: How<'_>,
         verifier: &mut Verifier<'_>,
         verification: &mut Verification,
-    ) -> Result<(), StoreError> {
-        if kept.condition == Condition::Quarantined {
-            return Ok(());
-        }
+    ) -> Result<Option<String>, StoreError> {
         let path = self.snapshot_path(&kept.id);
-        let damage = |reason: String, meta: Option<&SnapshotMeta>, quarantined: bool| Damage {
-            part: Part::Snapshot(kept.id.clone()),
-            repository: meta.map(|meta| meta.repository.clone()),
-            commit: meta.map(|meta| meta.commit),
-            reason,
-            volumes: kept.volumes,
-            quarantined,
-        };
+        // It may have been found with a tree that is composed of it.
+        if kept.condition == Condition::Quarantined || is_marked(&path)? {
+            return Ok(None);
+        }
         if kept.condition == Condition::Unreadable {
             verification.snapshots += 1;
             let quarantined = how.repair == Repair::Quarantine && self.discarded(&kept.id, verification);
             let reason = "its meta.json is damaged or missing".to_owned();
-            verification.damages.push(damage(reason, None, quarantined));
-            return Ok(());
+            verification.damages.push(damage_of(kept, None, reason, quarantined));
+            return Ok(None);
         }
         // `None`: somebody is about to remove it, or has.
-        let Some(lease) = self.try_leased(&kept.id)? else { return Ok(()) };
+        let Some(lease) = self.try_leased(&kept.id)? else { return Ok(None) };
         verification.snapshots += 1;
         let reason = match read_snapshot(&lease, verifier) {
             Ok(()) if how.protect.is_some() => {
@@ -275,21 +326,37 @@ impl Store {
                     Attachment::Image { metadata, devices } => devices.into_iter().chain([metadata]).collect(),
                     _ => Vec::new(),
                 };
-                return self.protect(files, how, verifier, &path.display().to_string(), verification);
+                let path = path.display().to_string();
+                return self.protect(files, how, verifier, &path, verification).map(|()| None);
             }
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(None),
             Err(VerifyError::Damaged(reason)) => reason,
-            Err(error) => return self.keep(error, &path.display().to_string(), verification),
+            Err(error) => return self.keep(error, &path.display().to_string(), verification).map(|()| None),
         };
+        if how.repair == Repair::Quarantine && !lease.meta().parts.is_empty() {
+            return Ok(Some(reason));
+        }
+        self.found_damaged(kept, &lease, reason, how, verification);
+        Ok(None)
+    }
+
+    /// Notes that a snapshot is damaged, and takes it out of service if that is wanted.
+    fn found_damaged(
+        &self,
+        kept: &KeptSnapshot,
+        lease: &SnapshotLease,
+        reason: String,
+        how: How<'_>,
+        verification: &mut Verification,
+    ) {
         let mut quarantined = false;
         if how.repair == Repair::Quarantine {
-            match self.mark_damaged(&lease, &reason) {
+            match self.mark_damaged(lease, &reason) {
                 Ok(()) => quarantined = true,
                 Err(error) => verification.failures.push(chain(&error)),
             }
         }
-        verification.damages.push(damage(reason, Some(lease.meta()), quarantined));
-        Ok(())
+        verification.damages.push(damage_of(kept, Some(lease.meta()), reason, quarantined));
     }
 
     /// Discards a snapshot that nobody can use any more. Returns whether that was possible.
@@ -323,6 +390,17 @@ impl Store {
         }
         verification.failures.push(format!("cannot verify {what}: {}", chain(&error)));
         Ok(())
+    }
+}
+
+fn damage_of(kept: &KeptSnapshot, meta: Option<&SnapshotMeta>, reason: String, quarantined: bool) -> Damage {
+    Damage {
+        part: Part::Snapshot(kept.id.clone()),
+        repository: meta.map(|meta| meta.repository.clone()),
+        commit: meta.map(|meta| meta.commit),
+        reason,
+        volumes: kept.volumes,
+        quarantined,
     }
 }
 

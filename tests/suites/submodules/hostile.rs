@@ -168,6 +168,12 @@ fn s15_what_is_fetched_in_one_round_is_counted_before_more_is() {
     let error = node.publish(&request).unwrap_err();
     assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
     assert!(packs_of(&server, "part-00") == 2 && packs_of(&server, "part-11") == 0, "{:?}", server.packs());
+    // That is remembered until the limit is raised.
+    let asked = server.requests().iter().filter(|request| request.path.starts_with("/part-")).count();
+    let again = gitrepo_core::error::chain(&node.publish(&request).unwrap_err());
+    assert!(again.contains("35000 bytes") && again.contains("not fetched again"), "{again}");
+    assert_eq!(server.requests().iter().filter(|request| request.path.starts_with("/part-")).count(), asked);
+    super::access::node(&place, |_| {}).publish(&request).unwrap();
 }
 
 #[test]

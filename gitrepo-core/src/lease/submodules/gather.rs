@@ -85,6 +85,11 @@ impl<'a> Gathering<'a> {
         self.check()
     }
 
+    /// Returns the repository of each part.
+    pub(super) fn repositories(&self) -> Vec<RepositoryUrl> {
+        self.composition.parts.iter().map(|part| part.repository.clone()).collect()
+    }
+
     /// Returns the parts with their places, and the wish of each but the first.
     pub(crate) fn finish(self) -> (Composition, Vec<Wish>) {
         (self.composition, self.granted)

@@ -125,6 +125,19 @@ fn s15_a_long_name_is_refused_with_its_beginning() {
 }
 
 #[test]
+fn s15_the_name_of_a_section_is_looked_at_once_for_each_header() {
+    let name = "n".repeat(config::LONGEST_SECTION - "submodule.".len());
+    let header = format!("[submodule \"{name}\"]\n");
+    let text = format!("{header}{}{header}path = sub\n", "a\n".repeat(1 << 19));
+    let variables = config::read(text.as_bytes()).unwrap();
+    let counts: Vec<_> = blocks(&variables).map(<[_]>::len).collect();
+    assert_eq!(counts, [1 << 19, 1]);
+    // They are one section all the same.
+    let found = by_path(format!("{header}path = sub\n{header}url = u\n").as_bytes()).unwrap();
+    assert_eq!(found, HashMap::from([(b"sub".to_vec(), Some(b"u".to_vec()))]));
+}
+
+#[test]
 fn s3_a_link_that_a_filesystem_without_case_takes_for_the_submodules_place_is_refused() {
     let fixture = Fixture::new();
     let any = fixture.blob("any id");
