@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -20,12 +19,10 @@ use super::Watch;
 use super::blob;
 use super::listing::Entry;
 use super::listing::Listing;
+use super::located::Located;
 use super::object;
 use super::widen;
-use crate::content;
 use crate::content::Extent;
-use crate::content::SegmentWriter;
-use crate::content::Segments;
 use crate::error::Cause;
 use crate::object::EntryMode;
 use crate::object::TreeObject;
@@ -36,6 +33,8 @@ mod convert;
 mod effort;
 mod encoding;
 mod pattern;
+mod segment;
+mod wanted;
 
 use attributes::Attributes;
 use attributes::Macros;
@@ -45,6 +44,9 @@ use convert::Conversion;
 use effort::Effort;
 use effort::MOST_STEPS;
 use effort::Stop;
+use segment::NewSegment;
+use wanted::Task;
+use wanted::Wanted;
 
 /// The name of the files with attributes.
 const NAME: &[u8] = b".gitattributes";
@@ -56,64 +58,97 @@ const MOST_RULES: u64 = 2 << 20;
 /// Largest file that is converted, before and after, in bytes: both are held in memory.
 const LARGEST: u32 = 64 << 20;
 
-/// Bytes of converted files that are held in memory before they are looked for in the repository.
-const BATCH: usize = 32 << 20;
-
 /// Gives a repository that can be written to, once there is something to write.
 pub(crate) type Writable<'a> = &'a mut dyn FnMut() -> Result<PathBuf, SnapshotError>;
-
-/// The new id of each file that changes, by its number in the listing, and the repository that has what is new.
-type Written = (Vec<(usize, Oid)>, Option<PathBuf>);
 
 /// What the limits here are limits of.
 const SETTING: &str = "checkout: git";
 
-/// Converts the files of a listed tree whose attributes say so, and makes the listing name what came of them. What is new
-/// becomes a segment of the repository that `writable` gives, which must build on `repository` or be it. Returns that, or
-/// `repository` if nothing is new. Those that a filter has written are as they should be: git converts what a filter
-/// reads, and not what it writes.
+/// What the conversion of a tree changes.
+pub(super) struct Converted {
+    /// The repository that has what is new.
+    pub(super) repository: PathBuf,
+    /// The new id of each file that changes, by its number in the listing.
+    files: Vec<(usize, Oid)>,
+}
+
+impl Converted {
+    /// Makes the listing name what came of its files.
+    pub(super) fn apply(&self, listing: &mut Listing) {
+        for (number, id) in &self.files {
+            listing.entries[*number].id = *id;
+        }
+    }
+}
+
+/// Converts the files of a tree whose attributes say so; `None` if none changes. What is new becomes a segment of the
+/// repository that `writable` gives, which must build on `repository` or be it.
+///
+/// The tree is within its limits. So no more is read than they allow, and no more is made. Those files that a filter has
+/// written are as they should be: git converts what a filter reads, and not what it writes.
 pub(super) fn convert(
     repository: &Path,
     writable: Writable<'_>,
-    request: &TreeRequest,
-    listing: &mut Listing,
+    located: &Located<'_>,
     filtered: &HashSet<usize>,
     watch: &Watch,
-) -> Result<PathBuf, SnapshotError> {
-    let segments = Segments::open(repository).map_err(|error| failed("open the segments of", error))?;
-    let source = Source::new(repository, request, &segments);
-    let rules = TreeRules::read(&source, listing)?;
+) -> Result<Option<Converted>, SnapshotError> {
+    let source = Source::new(repository, located);
+    let rules = TreeRules::read(&source)?;
     if rules.is_empty() {
-        return Ok(repository.to_owned());
+        return Ok(None);
     }
-    let wanted = wanted(&source, &rules, listing, filtered, watch)?;
-    let (converted, written) = Conversions::new(&source, wanted, listing)?.write(writable, watch)?;
-    for (number, id) in converted {
-        listing.entries[number].id = id;
-    }
-    Ok(written.unwrap_or_else(|| repository.to_owned()))
+    write(&source, wanted(&source, &rules, filtered, watch)?, writable, watch)
 }
 
-/// The files that may change, by their number in the listing, and how.
+/// The files that may change, and how.
 fn wanted(
     source: &Source<'_>,
     rules: &TreeRules,
-    listing: &Listing,
     filtered: &HashSet<usize>,
     watch: &Watch,
-) -> Result<Vec<(usize, Conversion)>, SnapshotError> {
-    let mut wanted = Vec::new();
+) -> Result<Wanted, SnapshotError> {
+    let listing = source.located.listing;
+    let mut wanted = Wanted::default();
     let mut effort = Effort::new(MOST_STEPS, &watch.cancel);
-    for (number, entry) in listing.entries.iter().enumerate() {
-        if !is_file(entry.mode) || filtered.contains(&number) {
-            continue;
-        }
+    for (number, (entry, extent)) in listing.entries.iter().zip(&source.located.extents).enumerate() {
+        let may_change = is_file(entry.mode) && !filtered.contains(&number);
+        let (true, Some(extent)) = (may_change, extent) else { continue };
         source.check_wanted(watch)?;
         let attributes = rules.of_entry(listing, entry, &mut effort).map_err(|stop| source.stopped(stop))?;
-        let conversion = Conversion::of(&attributes);
-        wanted.extend(conversion.map(|conversion| (number, conversion)));
+        if let Some(conversion) = Conversion::of(&attributes) {
+            wanted.add(number, entry.id, *extent, conversion);
+        }
     }
     Ok(wanted)
+}
+
+/// Converts, and writes what is not in the repository yet.
+fn write(
+    source: &Source<'_>,
+    mut wanted: Wanted,
+    writable: Writable<'_>,
+    watch: &Watch,
+) -> Result<Option<Converted>, SnapshotError> {
+    let TreeRequest { commit, limits, .. } = source.located.request;
+    let (mut files, mut bytes) = (Vec::new(), 0_u64);
+    let mut segment = NewSegment::new(source, writable);
+    for task in wanted.tasks() {
+        source.check_wanted(watch)?;
+        let Some(content) = source.convert(&task)? else { continue };
+        // That much is in the tree, whatever becomes of the rest.
+        bytes = bytes.saturating_add(widen(content.len()).saturating_mul(widen(task.files.len())));
+        if bytes > limits.tree_bytes {
+            return Err(SnapshotError::addition_too_large(*commit, "bytes", limits.tree_bytes, "limits.treeBytes"));
+        }
+        let new = Oid::hash_object(ObjectType::Blob, &content);
+        let new = new.map_err(|error| SnapshotError::unreadable(*commit, &error))?;
+        files.extend(task.files.iter().map(|file| (file.number, new)));
+        segment.add(new, content)?;
+    }
+    let written = segment.finish()?;
+    let repository = written.unwrap_or_else(|| source.repository.to_owned());
+    Ok((!files.is_empty()).then_some(Converted { repository, files }))
 }
 
 fn is_file(mode: EntryMode) -> bool {
@@ -123,57 +158,55 @@ fn is_file(mode: EntryMode) -> bool {
 /// Where the tree comes from.
 pub(super) struct Source<'a> {
     repository: &'a Path,
-    request: &'a TreeRequest,
-    segments: &'a Segments,
+    located: &'a Located<'a>,
 }
 
 impl<'a> Source<'a> {
-    /// The tree of a request in a bare repository with these segments.
-    pub(super) fn new(repository: &'a Path, request: &'a TreeRequest, segments: &'a Segments) -> Self {
-        Self { repository, request, segments }
+    /// A tree in a bare repository.
+    pub(super) fn new(repository: &'a Path, located: &'a Located<'a>) -> Self {
+        Self { repository, located }
     }
 
-    /// The commit.
     pub(super) fn commit(&self) -> CommitId {
-        self.request.commit
+        self.located.request.commit
     }
 
     pub(super) fn incomplete(&self, what: impl std::fmt::Display) -> SnapshotError {
-        SnapshotError::Incomplete { commit: self.request.commit, source: Cause::new(what) }
+        SnapshotError::Incomplete { commit: self.commit(), source: Cause::new(what) }
     }
 
     fn too_large(&self, what: &str, limit: u64) -> SnapshotError {
-        SnapshotError::addition_too_large(self.request.commit, what, limit, SETTING)
+        SnapshotError::addition_too_large(self.commit(), what, limit, SETTING)
     }
 
     fn stopped(&self, stop: Stop) -> SnapshotError {
         match stop {
             Stop::TooMuch => self.too_large("steps to match files with attributes", MOST_STEPS),
-            Stop::Interrupted(source) => SnapshotError::Interrupted { commit: self.request.commit, source },
+            Stop::Interrupted(source) => SnapshotError::Interrupted { commit: self.commit(), source },
         }
     }
 
-    /// The content of a file with this conversion; `None` if it stays as it is.
-    fn convert(&self, id: Oid, extent: Extent, conversion: &Conversion) -> Result<Option<Vec<u8>>, SnapshotError> {
+    /// What a blob becomes; `None` if it stays as it is.
+    fn convert(&self, task: &Task<'_>) -> Result<Option<Vec<u8>>, SnapshotError> {
         let too_large = || self.too_large("bytes of a file that is converted", LARGEST.into());
-        if extent.length > LARGEST.into() {
+        if task.extent.length > LARGEST.into() {
             return Err(too_large());
         }
         let most = usize::try_from(LARGEST).unwrap_or(usize::MAX);
-        conversion.apply(&self.read(id, extent)?, id, most).map_err(|_| too_large())
+        task.conversion.apply(&self.read(task.id, task.extent)?, task.id, most).map_err(|_| too_large())
     }
 
     pub(super) fn check_wanted(&self, watch: &Watch) -> Result<(), SnapshotError> {
-        let commit = self.request.commit;
+        let commit = self.commit();
         watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })
     }
 
     pub(super) fn locate(&self, ids: &[Oid]) -> Result<Vec<Option<Extent>>, SnapshotError> {
-        blob::locate(self.segments, ids, self.request.commit)
+        blob::locate(&self.located.segments, ids, self.commit())
     }
 
     pub(super) fn read(&self, id: Oid, extent: Extent) -> Result<Vec<u8>, SnapshotError> {
-        blob::read(self.segments, id, extent, self.request.commit)
+        blob::read(&self.located.segments, id, extent, self.commit())
     }
 }
 
@@ -189,7 +222,8 @@ pub(super) struct TreeRules {
 }
 
 impl TreeRules {
-    pub(super) fn read(source: &Source<'_>, listing: &Listing) -> Result<Self, SnapshotError> {
+    pub(super) fn read(source: &Source<'_>) -> Result<Self, SnapshotError> {
+        let listing = source.located.listing;
         let mut above = Vec::new();
         let mut left = MOST_RULES;
         let mut spend = |length: u64| {
@@ -219,7 +253,7 @@ impl TreeRules {
         let ids: Vec<Oid> = files.iter().map(|(_, id, _)| *id).collect();
         let (mut macros, mut outer, mut inner) = (Macros::default(), Vec::new(), HashMap::new());
         for ((base, id, directory), extent) in files.into_iter().zip(source.locate(&ids)?) {
-            let extent = extent.ok_or_else(|| blob::missing(source.request.commit, id))?;
+            let extent = extent.ok_or_else(|| blob::missing(source.commit(), id))?;
             spend(extent.length)?;
             let rules = Rules::parse(&source.read(id, extent)?, &base);
             if base.is_empty() {
@@ -242,9 +276,9 @@ impl TreeRules {
         &self,
         filter: &[u8],
         source: &Source<'_>,
-        listing: &Listing,
         watch: &Watch,
     ) -> Result<Vec<usize>, SnapshotError> {
+        let listing = source.located.listing;
         let mut found = Vec::new();
         let mut effort = Effort::new(MOST_STEPS, &watch.cancel);
         for (number, entry) in listing.entries.iter().enumerate().filter(|(_, entry)| is_file(entry.mode)) {
@@ -294,9 +328,9 @@ type OuterFile = (Vec<u8>, Option<Oid>);
 /// The directories above the listed tree, the repository's root first. The last one is the tree itself, whose attributes
 /// are in the listing.
 fn outer_files(source: &Source<'_>) -> Result<Vec<OuterFile>, SnapshotError> {
-    let commit = source.request.commit;
+    let commit = source.commit();
     let mut found = Vec::new();
-    if source.request.tree.subdirectory.is_root() {
+    if source.located.request.tree.subdirectory.is_root() {
         return Ok(found);
     }
     let unreadable = |error: git2::Error| SnapshotError::unreadable(commit, &error);
@@ -306,7 +340,7 @@ fn outer_files(source: &Source<'_>) -> Result<Vec<OuterFile>, SnapshotError> {
     let root = object::read(&odb, commit, id, ObjectType::Commit)?;
     let mut tree = crate::object::tree_of(root.data()).ok_or_else(|| source.incomplete("the commit names no tree"))?;
     let mut base = Vec::new();
-    for component in source.request.tree.subdirectory.components() {
+    for component in source.located.request.tree.subdirectory.components() {
         let object = object::read(&odb, commit, tree, ObjectType::Tree)?;
         let entries = || TreeObject(object.data()).map_while(Result::ok);
         let is_file = |mode: Option<EntryMode>| mode.is_some_and(is_file);
@@ -319,110 +353,6 @@ fn outer_files(source: &Source<'_>) -> Result<Vec<OuterFile>, SnapshotError> {
     }
     found.push((base, None));
     Ok(found)
-}
-
-/// The files that may change.
-struct Conversions<'a> {
-    source: &'a Source<'a>,
-    /// The number, the id, the place and the conversion of each.
-    files: Vec<(usize, Oid, Extent, Conversion)>,
-}
-
-impl<'a> Conversions<'a> {
-    fn new(source: &'a Source<'a>, wanted: Vec<(usize, Conversion)>, listing: &Listing) -> Result<Self, SnapshotError> {
-        let ids: Vec<Oid> = wanted.iter().map(|(number, _)| listing.entries[*number].id).collect();
-        let located = source.locate(&ids)?;
-        let mut files = Vec::new();
-        for (((number, conversion), id), extent) in wanted.into_iter().zip(ids).zip(located) {
-            // What is missing is named when the whole tree is located.
-            let Some(extent) = extent else { continue };
-            files.push((number, id, extent, conversion));
-        }
-        Ok(Self { source, files })
-    }
-
-    /// Writes what is not in the repository yet.
-    fn write(self, writable: Writable<'_>, watch: &Watch) -> Result<Written, SnapshotError> {
-        let Self { source, files } = self;
-        let mut changed = Vec::new();
-        let mut seen = HashSet::new();
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        let mut segment = NewSegment { source, writable, written: None, blobs: Vec::new(), bytes: 0 };
-        for (number, id, extent, conversion) in files {
-            source.check_wanted(watch)?;
-            let Some(content) = source.convert(id, extent, &conversion)? else { continue };
-            let new = Oid::hash_object(ObjectType::Blob, &content);
-            let new = new.map_err(|error| SnapshotError::unreadable(source.request.commit, &error))?;
-            changed.push((number, new));
-            if !seen.insert(new) {
-                continue;
-            }
-            bytes += content.len();
-            batch.push((new, content));
-            if bytes >= BATCH {
-                segment.add_missing(std::mem::take(&mut batch))?;
-                bytes = 0;
-            }
-        }
-        segment.add_missing(batch)?;
-        Ok((changed, segment.finish()?))
-    }
-}
-
-/// A segment of converted files.
-struct NewSegment<'a> {
-    source: &'a Source<'a>,
-    writable: Writable<'a>,
-    /// Where it is, once there is one.
-    written: Option<(PathBuf, SegmentWriter)>,
-    blobs: Vec<(Oid, u64, u64)>,
-    bytes: u64,
-}
-
-impl NewSegment<'_> {
-    /// Adds those that the repository does not have.
-    fn add_missing(&mut self, batch: Vec<(Oid, Vec<u8>)>) -> Result<(), SnapshotError> {
-        let ids: Vec<Oid> = batch.iter().map(|(id, _)| *id).collect();
-        let missing = batch.into_iter().zip(self.source.locate(&ids)?).filter(|(_, there)| there.is_none());
-        missing.map(|(blob, _)| blob).try_for_each(|(id, content)| self.add(id, &content))
-    }
-
-    fn add(&mut self, id: Oid, content: &[u8]) -> Result<(), SnapshotError> {
-        self.bytes = self.bytes.saturating_add(widen(content.len()));
-        let limit = self.source.request.limits.tree_bytes;
-        if self.bytes > limit {
-            return Err(SnapshotError::addition_too_large(
-                self.source.request.commit,
-                "bytes",
-                limit,
-                "limits.treeBytes",
-            ));
-        }
-        let (repository, mut writer) = match self.written.take() {
-            Some(written) => written,
-            None => {
-                let repository = (self.writable)()?;
-                let writer = SegmentWriter::create(&repository.join(content::DIRECTORY));
-                (repository, writer.map_err(|error| failed("make a segment in", error))?)
-            }
-        };
-        let put = writer.begin().and_then(|place| writer.write_all(content).map(|()| place));
-        let place = put.map_err(|error| failed("write a segment in", error))?;
-        self.written = Some((repository, writer));
-        self.blobs.push((id, place, widen(content.len())));
-        Ok(())
-    }
-
-    /// Returns the repository that has it, if there is one.
-    fn finish(self) -> Result<Option<PathBuf>, SnapshotError> {
-        let Some((repository, writer)) = self.written else { return Ok(None) };
-        writer.finish(self.blobs.into_iter()).map_err(|error| failed("finish a segment in", error))?;
-        Ok(Some(repository))
-    }
-}
-
-fn failed(action: &str, error: std::io::Error) -> SnapshotError {
-    SnapshotError::io(action, b"the repository", error)
 }
 
 #[cfg(test)]

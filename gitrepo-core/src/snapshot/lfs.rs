@@ -18,9 +18,9 @@ use super::Watch;
 use super::checkout::Source;
 use super::checkout::TreeRules;
 use super::listing::Listing;
+use super::located::Located;
 use super::submodules::config;
 use crate::content::Extent;
-use crate::content::Segments;
 use crate::lfs::Known;
 use crate::lfs::LONGEST_POINTER;
 use crate::lfs::MOST;
@@ -46,7 +46,8 @@ const SETTING: &str = "lfs: true";
 /// Those of listing a tree, and [`SnapshotError::TooLarge`] before anything is downloaded.
 pub(crate) fn missing(repository: &Path, request: &TreeRequest, watch: &Watch) -> Result<Missing, SnapshotError> {
     let listing = Listing::of(repository, request, watch)?;
-    Objects::of(repository, request, &listing, watch).map(|objects| objects.missing)
+    let located = Located::find(repository, request, &listing)?;
+    Objects::of(repository, &located, watch).map(|objects| objects.missing)
 }
 
 /// Makes the listing name the content of its pointers. Returns the numbers of the files that were pointers.
@@ -56,7 +57,9 @@ pub(super) fn replace(
     listing: &mut Listing,
     watch: &Watch,
 ) -> Result<HashSet<usize>, SnapshotError> {
-    let Objects { here, missing } = Objects::of(repository, request, listing, watch)?;
+    let located = Located::find(repository, request, listing)?;
+    let Objects { here, missing } = Objects::of(repository, &located, watch)?;
+    drop(located);
     if let Some(object) = missing.objects.first() {
         let what = format!("the Git LFS object of {object} is missing");
         return Err(SnapshotError::Incomplete { commit: request.commit, source: crate::error::Cause::new(what) });
@@ -75,18 +78,23 @@ struct Objects {
 }
 
 impl Objects {
-    fn of(repository: &Path, request: &TreeRequest, listing: &Listing, watch: &Watch) -> Result<Self, SnapshotError> {
+    fn of(repository: &Path, located: &Located<'_>, watch: &Watch) -> Result<Self, SnapshotError> {
+        let (request, listing) = (located.request, located.listing);
         let unreadable = |error| SnapshotError::io("read the Git LFS objects of", b"the repository", error);
-        let segments = Segments::open(repository).map_err(unreadable)?;
-        let source = Source::new(repository, request, &segments);
+        let source = Source::new(repository, located);
         let pointers = pointers(&source, listing, watch)?;
         let wanted: HashSet<(ObjectId, u64)> = pointers.iter().map(|(_, found)| (found.id, found.size)).collect();
         if wanted.len() > MOST {
-            return Err(SnapshotError::too_large(request.commit, "Git LFS objects", MOST as u64, "this version"));
+            return Err(SnapshotError::addition_too_large(
+                request.commit,
+                "Git LFS objects",
+                MOST as u64,
+                "this version",
+            ));
         }
         let limit = request.limits.tree_bytes;
         if pointers.iter().fold(0_u64, |sum, (_, found)| sum.saturating_add(found.size)) > limit {
-            return Err(SnapshotError::too_large(request.commit, "bytes", limit, "limits.treeBytes"));
+            return Err(SnapshotError::addition_too_large(request.commit, "bytes", limit, "limits.treeBytes"));
         }
         let here = here(&source, &wanted, &Known::read(repository).map_err(unreadable)?)?;
         let mut missing = Missing::default();
@@ -114,11 +122,11 @@ impl Objects {
 
 /// The files with the attribute that are pointers, by their number in the listing.
 fn pointers(source: &Source<'_>, listing: &Listing, watch: &Watch) -> Result<Vec<(usize, Pointer)>, SnapshotError> {
-    let rules = TreeRules::read(source, listing)?;
+    let rules = TreeRules::read(source)?;
     if rules.is_empty() {
         return Ok(Vec::new());
     }
-    let filtered = rules.filtered_by(b"lfs", source, listing, watch)?;
+    let filtered = rules.filtered_by(b"lfs", source, watch)?;
     let ids: Vec<Oid> = filtered.iter().map(|number| listing.entries[*number].id).collect();
     let mut pointers = Vec::new();
     for ((number, id), extent) in filtered.into_iter().zip(&ids).zip(source.locate(&ids)?) {

@@ -43,6 +43,24 @@ impl<'a> Located<'a> {
         request: &'a TreeRequest,
         listing: &'a Listing,
     ) -> Result<Self, SnapshotError> {
+        let located = Self::find_any(repository, request, listing)?;
+        located.check_bytes(SnapshotError::too_large)?;
+        Ok(located)
+    }
+
+    /// The same of a tree whose files were converted, or replaced by those of Git LFS. As they were committed they are within the limits.
+    pub(crate) fn find_converted(
+        repository: &Path,
+        request: &'a TreeRequest,
+        listing: &'a Listing,
+    ) -> Result<Self, SnapshotError> {
+        let located = Self::find_any(repository, request, listing)?;
+        located.check_bytes(SnapshotError::addition_too_large)?;
+        Ok(located)
+    }
+
+    /// Finds what may exceed the limits.
+    fn find_any(repository: &Path, request: &'a TreeRequest, listing: &'a Listing) -> Result<Self, SnapshotError> {
         let segments = Segments::open(repository).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => SnapshotError::Incomplete {
                 commit: request.commit,
@@ -55,12 +73,15 @@ impl<'a> Located<'a> {
             Submodules::None => HashMap::new(),
             Submodules::Recursive => submodules::urls(listing, &segments, request.commit)?,
         };
-        let located = Self { request, listing, segments, extents, submodules };
-        let limit = request.limits.tree_bytes;
-        if located.bytes() > limit {
-            return Err(SnapshotError::too_large(request.commit, "bytes", limit, "limits.treeBytes"));
+        Ok(Self { request, listing, segments, extents, submodules })
+    }
+
+    fn check_bytes(&self, error: fn(CommitId, &str, u64, &str) -> SnapshotError) -> Result<(), SnapshotError> {
+        let limit = self.request.limits.tree_bytes;
+        if self.bytes() > limit {
+            return Err(error(self.request.commit, "bytes", limit, "limits.treeBytes"));
         }
-        Ok(located)
+        Ok(())
     }
 
     /// The size of each entry, in the order of the listing.

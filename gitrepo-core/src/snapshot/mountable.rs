@@ -114,16 +114,33 @@ pub(crate) fn list(
         true => lfs::replace(repository, request, &mut listing, watch)?,
         false => HashSet::new(),
     };
-    let repository = &match request.tree.checkout {
-        Checkout::Bytes => repository.to_owned(),
-        Checkout::Git => checkout::convert(repository, writable, request, &mut listing, &filtered, watch)?,
+    let located = match filtered.is_empty() {
+        true => Located::find(repository, request, &listing)?,
+        false => Located::find_converted(repository, request, &listing)?,
     };
-    let located = Located::find(repository, request, &listing)?;
-    check_links(&located, watch)?;
+    let converted = match request.tree.checkout {
+        Checkout::Bytes => None,
+        Checkout::Git => checkout::convert(repository, writable, &located, &filtered, watch)?,
+    };
+    let Some(converted) = converted else { return write(repository, &located, staging, watch) };
+    drop(located);
+    converted.apply(&mut listing);
+    let located = Located::find_converted(&converted.repository, request, &listing)?;
+    write(&converted.repository, &located, staging, watch)
+}
+
+/// Writes what [`list`] leaves.
+fn write(
+    repository: &Path,
+    located: &Located<'_>,
+    staging: &Path,
+    watch: &Watch,
+) -> Result<TreeSummary, SnapshotError> {
+    check_links(located, watch)?;
     let summary = located.summary();
-    let packed = git_dir::pack(repository, request, summary.bytes, staging, watch)?;
+    let packed = git_dir::pack(repository, located.request, summary.bytes, staging, watch)?;
     let staging = Beneath::new(staging).map_err(|error| SnapshotError::io("open", b"", error))?;
-    write_manifest(&staging, &located, packed.as_ref())
+    write_manifest(&staging, located, packed.as_ref())
         .map_err(|error| SnapshotError::io("write", manifest::NAME.as_bytes(), error))?;
     Ok(summary)
 }

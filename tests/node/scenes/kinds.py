@@ -15,7 +15,7 @@ PRINTED = {
     "part": "index.md",
     "repository": ".git",
     "submodules": "README.md",
-    "checkout": "exit\r",
+    "checkout": "6 /src/run.bat",
     "links": "README.md",
 }
 

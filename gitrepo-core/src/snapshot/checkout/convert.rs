@@ -12,7 +12,7 @@ use super::encoding;
 pub(super) struct TooLong;
 
 /// Which line ends a file gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Ends {
     /// Those that it has.
     Same,
@@ -23,7 +23,7 @@ enum Ends {
 }
 
 /// How a file is converted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Conversion {
     has_ident: bool,
     ends: Ends,

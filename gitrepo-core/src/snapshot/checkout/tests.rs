@@ -17,6 +17,7 @@ use super::super::fixture::TREE;
 use super::super::fixture::path;
 use super::super::fixture::request;
 use super::*;
+use crate::content;
 use crate::spec::Checkout;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
@@ -155,10 +156,7 @@ fn written(fixture: &Fixture, commit: CommitId, subdirectory: &RelativePath) -> 
 }
 
 fn list_alone(fixture: &Fixture, commit: CommitId) -> Result<(), SnapshotError> {
-    let mut asked = request(commit);
-    asked.tree.checkout = Checkout::Git;
-    let staging = tempfile::tempdir().unwrap();
-    super::super::fixture::list(fixture.path(), &asked, staging.path(), &Watch::default()).map(drop)
+    list_within(fixture, commit, usize::MAX)
 }
 
 proptest! {
@@ -281,6 +279,71 @@ fn damaged_content_is_never_converted_nor_obeyed() {
         assert!(matches!(listed, Err(SnapshotError::Incomplete { .. })), "{damaged:?}: {listed:?}");
         assert_eq!(fs::read_dir(fixture.path().join(content::DIRECTORY)).unwrap().count(), segments);
     }
+}
+
+fn list_within(fixture: &Fixture, commit: CommitId, tree_bytes: usize) -> Result<(), SnapshotError> {
+    let mut asked = request(commit);
+    asked.tree.checkout = Checkout::Git;
+    asked.limits.tree_bytes = widen(tree_bytes);
+    let staging = tempfile::tempdir().unwrap();
+    super::super::fixture::list(fixture.path(), &asked, staging.path(), &Watch::default()).map(drop)
+}
+
+/// To read what is damaged would be another error.
+#[test]
+fn a_tree_that_is_too_large_as_committed_is_refused_before_anything_is_converted() {
+    let fixture = Fixture::new();
+    let attributes = "* ident\n";
+    let file = fixture.blob("$Id$\n");
+    let commit = fixture.commit_of(&[(FILE, NAME, fixture.blob(attributes)), (FILE, b"a", file), (FILE, b"b", file)]);
+    fixture.damage("$Id$\n");
+    fixture.damage(attributes);
+    let bytes = attributes.len() + 2 * 5;
+    let refused = list_within(&fixture, commit, bytes - 1);
+    assert!(matches!(refused, Err(SnapshotError::TooLarge { is_addition: false, .. })), "{refused:?}");
+    let damaged = list_within(&fixture, commit, bytes);
+    assert!(matches!(damaged, Err(SnapshotError::Incomplete { .. })), "{damaged:?}");
+}
+
+/// Whether the same content grows again and again, or other content each time.
+#[test]
+fn growth_beyond_the_limit_is_not_blamed_on_the_repository() {
+    let fixture = Fixture::new();
+    let attributes = "*.txt working-tree-encoding=UTF-16LE-BOM\n";
+    let rules = fixture.blob(attributes);
+    let (one, other, plain) = (fixture.blob("one\n"), fixture.blob("two\n"), fixture.blob("12345678"));
+    for second in [one, other] {
+        let files: [(u32, &[u8], Oid); 4] =
+            [(FILE, NAME, rules), (FILE, b"a.txt", one), (FILE, b"b.txt", second), (FILE, b"c", plain)];
+        let commit = fixture.commit_of(&files);
+        // With a mark at the begin.
+        let grown = attributes.len() + 2 * 10 + 8;
+        list_within(&fixture, commit, grown).unwrap();
+        // The second one alone exceeds the limit once the rest is counted, too.
+        for limit in [grown - 1, attributes.len() + 2 * 4 + 8] {
+            let refused = list_within(&fixture, commit, limit);
+            assert!(matches!(refused, Err(SnapshotError::TooLarge { is_addition: true, .. })), "{refused:?}");
+        }
+    }
+    // Converted files alone.
+    let long = fixture.blob("x".repeat(1000));
+    let commit = fixture.commit_of(&[(FILE, NAME, rules), (FILE, b"a.txt", long), (FILE, b"b.txt", long)]);
+    let segments = || fs::read_dir(fixture.path().join(content::DIRECTORY)).unwrap().count();
+    let before = segments();
+    let refused = list_within(&fixture, commit, 4000);
+    assert!(matches!(refused, Err(SnapshotError::TooLarge { is_addition: true, .. })), "{refused:?}");
+    assert_eq!(segments(), before);
+}
+
+/// What shrinks makes room for what grows, wherever it is.
+#[test]
+fn a_tree_is_measured_as_it_is_shown() {
+    let fixture = Fixture::new();
+    let attributes = "a ident\nz working-tree-encoding=ISO-8859-1\n";
+    let (grows, shrinks) = (fixture.blob("$Id$"), fixture.blob("\u{e9}".repeat(100)));
+    let commit =
+        fixture.commit_of(&[(FILE, NAME, fixture.blob(attributes)), (FILE, b"a", grows), (FILE, b"z", shrinks)]);
+    list_within(&fixture, commit, attributes.len() + 4 + 200).unwrap();
 }
 
 #[test]

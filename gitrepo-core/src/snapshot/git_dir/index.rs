@@ -36,9 +36,10 @@ const MODE: Range<usize> = 24..28;
 /// The largest length of a path that an entry tells.
 const LONGEST: usize = 0xfff;
 
-/// Most bytes of all entries: 64 MiB. Each has its whole path, so it cannot be told from the size of a list how much that
-/// is, and whoever makes the index holds it in memory. That of the Linux kernel has 10 MiB.
-const MOST: u64 = 64 << 20;
+/// Most bytes of all entries: 256 MiB. Each has its whole path, so it cannot be told from the size of a list how much that
+/// is. The parent, once its worker has ended, holds it in memory twice to make an image, and a third time to verify one.
+/// That of the Linux kernel has 10 MiB; 1,860,000 files with paths of 80 bytes fill it.
+const MOST: u64 = 256 << 20;
 
 /// What git writes for a size whose last 32 bits are zeros, from version 2.43 on. Earlier ones read such a file.
 const NO_SIZE: u32 = 1 << 31;
