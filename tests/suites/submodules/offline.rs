@@ -17,11 +17,11 @@ fn while_the_remote_is_away_each_served_volume_is_logged_once_and_no_refused_one
     let family = Family::new();
     let server = family.serve();
     let [url, leaf] = [&family.super_project, &family.leaf].map(|repository| server.url(repository));
-    let stale = json!({"offline": "stale", "cache": {"accessTtl": "0s"}});
+    let stale = json!({"offline": "stale", "cache": {"accessTtl": "0s", "reserveBytes": "0"}});
     shell.configure(&stale.to_string());
     shell.mount(&url, &shell.target("first"), &[RECURSIVE]).assert_success();
     drop(server);
-    for (pod, more) in [("hit", &[RECURSIVE][..]), ("composed", &[RECURSIVE, "--directory=below"][..])] {
+    for (pod, more) in [("hit", &["-v", RECURSIVE][..]), ("composed", &["-v", RECURSIVE, "--directory=below"][..])] {
         let served = shell.mount(&url, &shell.target(pod), more).assert_success();
         assert_eq!(served.stderr.matches(SERVED).count(), 1, "{pod}: {}", served.stderr);
     }
@@ -30,7 +30,7 @@ fn while_the_remote_is_away_each_served_volume_is_logged_once_and_no_refused_one
     let mut ruled = stale;
     ruled["signatures"] = json!([{"match": leaf, "allowedSigners": allowed}]);
     shell.configure(&ruled.to_string());
-    for more in [&[RECURSIVE][..], &[RECURSIVE, "--directory=elsewhere"][..]] {
+    for more in [&["-v", RECURSIVE][..], &["-v", RECURSIVE, "--directory=elsewhere"][..]] {
         let refused = shell.mount(&url, &shell.target("refused"), more);
         assert_ne!(refused.code(), 0, "{}", refused.stderr);
         assert!(refused.stderr.contains("is not signed"), "{}", refused.stderr);
