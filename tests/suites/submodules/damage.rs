@@ -60,7 +60,7 @@ fn r4_a_tree_that_cannot_be_copied_of_damaged_content_has_it_fetched_anew() {
 fn r4_damaged_content_of_a_submodule_is_fetched_anew_for_the_next_tree() {
     let scene = Scene::new(|_| {});
     scene.node.publish_as(&scene.request(0, "first"), &token(Some(ALL))).unwrap();
-    assert!(damage_segments(&scene.node.store()) > 0);
+    assert!(damage_segments(scene.node.store()) > 0);
     for pod in ["second", "third"] {
         let request = with(scene.request(1, pod), |request| request.spec.tree.submodules = Submodules::Recursive);
         scene.node.publish_as(&request, &token(Some(ALL))).unwrap();
