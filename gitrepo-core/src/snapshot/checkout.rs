@@ -44,6 +44,7 @@ use convert::Conversion;
 use effort::Effort;
 use effort::MOST_STEPS;
 use effort::Stop;
+use pattern::Subject;
 use segment::NewSegment;
 use wanted::Task;
 use wanted::Wanted;
@@ -293,7 +294,7 @@ impl TreeRules {
 
     fn of_entry(&self, listing: &Listing, entry: &Entry, effort: &mut Effort<'_>) -> Result<Attributes, Stop> {
         let path = [self.above.as_slice(), &listing.path_in_tree(entry)].concat();
-        self.of(listing, entry.directory, &path, effort)
+        self.of(listing, entry.directory, Subject::new(&path), effort)
     }
 
     /// The attributes of a file: those of its own directory come first, and what they leave open those above decide.
@@ -301,7 +302,7 @@ impl TreeRules {
         &self,
         listing: &Listing,
         mut directory: usize,
-        path: &[u8],
+        path: Subject<'_>,
         effort: &mut Effort<'_>,
     ) -> Result<Attributes, Stop> {
         let mut found = Attributes::default();

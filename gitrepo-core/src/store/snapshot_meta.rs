@@ -32,7 +32,7 @@ pub struct SnapshotMeta {
     /// Which part of the tree, and where it appears.
     #[serde(flatten)]
     pub tree: TreeOptions,
-    /// Name of the [`SnapshotFormat`] that wrote it.
+    /// Name of the [`SnapshotFormat`](crate::snapshot::SnapshotFormat) that wrote it.
     pub format: String,
     /// Whom its files belong to.
     #[serde(default, skip_serializing_if = "Ownership::is_root")]

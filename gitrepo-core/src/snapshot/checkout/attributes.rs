@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::effort::Effort;
 use super::effort::Stop;
 use super::pattern::Pattern;
+use super::pattern::Subject;
 
 /// Length of a line that git passes over, in bytes.
 const LONGEST_LINE: usize = 2048;
@@ -132,13 +133,14 @@ impl Rules {
     /// Adds what the file says about a path to what is known already.
     pub(super) fn apply(
         &self,
-        path: &[u8],
+        path: Subject<'_>,
         macros: &Macros,
         effort: &mut Effort<'_>,
         found: &mut Attributes,
     ) -> Result<(), Stop> {
+        let Some(path) = path.below(&self.base, effort)? else { return Ok(()) };
         for (pattern, assignments) in self.lines.iter().rev() {
-            if pattern.matches(path, &self.base, effort)? {
+            if pattern.matches(path, effort)? {
                 found.decide(assignments, macros, effort)?;
             }
         }
@@ -237,7 +239,7 @@ mod tests {
         macros.define(&rules);
         let mut found = Attributes::default();
         let cancel = Cancel::new();
-        rules.apply(path.as_bytes(), &macros, &mut Effort::new(u64::MAX, &cancel), &mut found).unwrap();
+        rules.apply(Subject::new(path.as_bytes()), &macros, &mut Effort::new(u64::MAX, &cancel), &mut found).unwrap();
         found.get(name).cloned()
     }
 

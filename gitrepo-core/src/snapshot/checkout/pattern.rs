@@ -72,21 +72,35 @@ impl Pattern {
         Some(Self { literal: literal.to_vec(), steps, is_of_name })
     }
 
-    /// Whether it matches a path. `base` is the directory of its file, with a slash at its end.
-    pub(super) fn matches(&self, path: &[u8], base: &[u8], effort: &mut Effort<'_>) -> Result<bool, Stop> {
-        effort.spend(1)?;
-        let text = match self.is_of_name {
-            true => path.rsplit(|byte| *byte == b'/').next().unwrap_or(path),
-            false => path.strip_prefix(base).unwrap_or_default(),
-        };
-        if !path.starts_with(base) {
-            return Ok(false);
-        }
+    /// Whether it matches a path below the directory of its file.
+    pub(super) fn matches(&self, path: Subject<'_>, effort: &mut Effort<'_>) -> Result<bool, Stop> {
+        let text = if self.is_of_name { path.name } else { path.path };
+        effort.spend_on_comparison(self.literal.len().min(text.len()))?;
         match (text.strip_prefix(self.literal.as_slice()), &self.steps) {
             (None, _) => Ok(false),
             (Some(rest), None) => Ok(rest.is_empty()),
             (Some(rest), Some(steps)) => walk(steps, rest, effort),
         }
+    }
+}
+
+/// A path that patterns are matched with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    path: &'a [u8],
+    /// Its last part.
+    name: &'a [u8],
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(path: &'a [u8]) -> Self {
+        Self { path, name: path.rsplit(|byte| *byte == b'/').next().unwrap_or(path) }
+    }
+
+    /// The same path from a directory, which is given with a slash at its end; `None` if it is not in there.
+    pub(super) fn below(self, base: &[u8], effort: &mut Effort<'_>) -> Result<Option<Self>, Stop> {
+        effort.spend_on_comparison(base.len())?;
+        Ok(self.path.strip_prefix(base).map(|path| Self { path, ..self }))
     }
 }
 
@@ -262,7 +276,9 @@ mod tests {
 
     fn matches(pattern: &Pattern, path: &str, base: &str) -> bool {
         let cancel = Cancel::new();
-        pattern.matches(path.as_bytes(), base.as_bytes(), &mut Effort::new(u64::MAX, &cancel)).unwrap()
+        let mut effort = Effort::new(u64::MAX, &cancel);
+        let path = Subject::new(path.as_bytes()).below(base.as_bytes(), &mut effort).unwrap();
+        path.is_some_and(|path| pattern.matches(path, &mut effort).unwrap())
     }
 
     #[test]
@@ -317,6 +333,27 @@ mod tests {
         let pattern = Pattern::parse(format!("x/{}b", "*a".repeat(900)).as_bytes()).unwrap();
         assert!(!matches(&pattern, &format!("x/{}", "a".repeat(4000)), ""));
         assert!(matches(&pattern, &format!("x/{}b", "a".repeat(4000)), ""));
+    }
+
+    #[test]
+    fn a_long_comparison_is_more_steps_than_a_short_one() {
+        let cancel = Cancel::new();
+        let path = "d/".repeat(2000) + "name";
+        let left = |pattern: &str, base: &str, steps| {
+            let mut effort = Effort::new(steps, &cancel);
+            let path = Subject::new(path.as_bytes()).below(base.as_bytes(), &mut effort)?.unwrap();
+            Pattern::parse(pattern.as_bytes()).unwrap().matches(path, &mut effort)
+        };
+        let long = format!("/{}e", "d/".repeat(800));
+        // 26 for the pattern, and one for the base.
+        assert_eq!(left(&long, "", 27), Ok(false));
+        assert_eq!(left(&long, "", 26), Err(Stop::TooMuch));
+        // The name is short, and so is the text that the pattern is compared with.
+        assert_eq!(left(&"x".repeat(2000), "", 2), Ok(false));
+        // 63 for the base.
+        let base = "d/".repeat(2000);
+        assert_eq!(left("x", &base, 64), Ok(false));
+        assert_eq!(left("x", &base, 63), Err(Stop::TooMuch));
     }
 
     #[test]

@@ -74,11 +74,12 @@ mod tests {
     use crate::snapshot::checkout::attributes::Macros;
     use crate::snapshot::checkout::attributes::Rules;
     use crate::snapshot::checkout::effort::Effort;
+    use crate::snapshot::checkout::pattern::Subject;
 
     fn conversion(text: &str) -> Conversion {
         let (cancel, mut found) = (Cancel::new(), Attributes::default());
         let rules = Rules::parse(format!("* {text}\n").as_bytes(), b"");
-        rules.apply(b"a", &Macros::default(), &mut Effort::new(u64::MAX, &cancel), &mut found).unwrap();
+        rules.apply(Subject::new(b"a"), &Macros::default(), &mut Effort::new(u64::MAX, &cancel), &mut found).unwrap();
         Conversion::of(&found).unwrap()
     }
 
