@@ -230,12 +230,14 @@ impl LeaseError {
     }
 }
 
-/// Whether a remote, the policy or the time is to blame, and neither a worker nor the disk.
+/// Whether a remote, the policy, the time or the death of a worker is to blame, and neither a lie of one nor the disk.
 fn is_the_remotes(error: &GatewayError) -> bool {
     match error {
         GatewayError::Worker(WorkerError::Remote(error)) => {
             !matches!(error, RemoteError::Local { .. } | RemoteError::HandOver { .. } | RemoteError::Library { .. })
         }
+        // What is adopted was checked by the verifier.
+        GatewayError::Worker(WorkerError::Died { .. } | WorkerError::Fault { .. }) => true,
         GatewayError::Worker(_) => false,
         _ => true,
     }

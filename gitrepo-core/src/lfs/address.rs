@@ -35,8 +35,9 @@ impl Endpoint {
     }
 
     /// The server that the `.lfsconfig` of a commit names, for a repository at this URL. That is content of the
-    /// repository, and gets the repository's credential. So it may name the origin of the repository alone; of one over
-    /// SSH, `https` at the usual port of the same host.
+    /// repository, gets the repository's credential, and what comes is kept for whoever may read the repository. So it may
+    /// name only the server beside the repository: another path would give the objects of one repository to the readers of
+    /// another. Of a repository over SSH, it is `https` at the usual port of the same host.
     ///
     /// # Errors
     ///
@@ -54,9 +55,19 @@ impl Endpoint {
             }
             _ => Origin(repository.clone()).is(&there),
         };
-        match is_own && !server.contains('?') {
+        if !is_own || server.contains('?') {
+            return Err("it is not at the repository's own host and port");
+        }
+        let own = trimmed(repository);
+        let is_beside = |path: &str| {
+            let above = path.strip_suffix("/info/lfs").unwrap_or_default();
+            above.strip_suffix(".git").unwrap_or(above) == own
+        };
+        match is_beside(trimmed_slashes(there.0.path())) {
             true => Ok(Self { url: server.to_owned(), headers: Vec::new() }),
-            false => Err("it is not at the repository's own host and port"),
+            false => {
+                Err("it is not the repository's own, which is at the repository's path with .git/info/lfs after it")
+            }
         }
     }
 }
@@ -82,6 +93,16 @@ impl Origin {
         let parts = |Self(url): &Self| (url.scheme(), url.host().map(str::to_owned), url.port());
         parts(self) == parts(other)
     }
+}
+
+/// The path of a repository, without what spellings of it differ in.
+fn trimmed(repository: &RepositoryUrl) -> &str {
+    let path = trimmed_slashes(repository.path());
+    path.strip_suffix(".git").unwrap_or(path)
+}
+
+fn trimmed_slashes(path: &str) -> &str {
+    path.trim_matches('/')
 }
 
 fn is_web(url: &RepositoryUrl) -> bool {
@@ -116,19 +137,28 @@ mod tests {
     fn s13_content_of_the_repository_names_no_other_server() {
         let named = |url: &str, server: &str| Endpoint::named(server, &repository(url)).is_ok();
         let own = "https://git.example.com/a";
-        for server in
-            ["https://git.example.com/lfs", "https://GIT.example.com:443/x/", "https://git.example.com/a/info/lfs"]
-        {
+        for server in [
+            "https://git.example.com/a.git/info/lfs",
+            "https://GIT.example.com:443/a.git/info/lfs/",
+            "https://git.example.com/a/info/lfs",
+        ] {
             assert!(named(own, server), "{server}");
         }
         for server in [
-            "http://git.example.com/lfs",
-            "https://git.example.com:8443/lfs",
-            "https://evil.example.com/lfs",
-            "https://git.example.com@evil.example.com/lfs",
-            "https://git.example.com/lfs?x",
-            "https://git.example.com\\@evil.example.com/lfs",
-            "ssh://git@git.example.com/lfs",
+            "http://git.example.com/a.git/info/lfs",
+            "https://git.example.com:8443/a.git/info/lfs",
+            "https://evil.example.com/a.git/info/lfs",
+            "https://git.example.com@evil.example.com/a.git/info/lfs",
+            "https://git.example.com/a.git/info/lfs?x",
+            "https://git.example.com\\@evil.example.com/a.git/info/lfs",
+            "ssh://git@git.example.com/a.git/info/lfs",
+            "https://git.example.com/b.git/info/lfs",
+            "https://git.example.com/a/b.git/info/lfs",
+            "https://git.example.com/a/../b.git/info/lfs",
+            "https://git.example.com/%61.git/info/lfs",
+            "https://git.example.com/a.git",
+            "https://git.example.com/lfs",
+            "https://git.example.com/info/lfs",
             "file:///lfs",
             "/lfs",
             "",
@@ -137,9 +167,11 @@ mod tests {
         }
         let ssh = "ssh://git@git.example.com:2222/a";
         assert!(named(ssh, "https://git.example.com/a.git/info/lfs"));
-        for server in ["http://git.example.com/lfs", "https://git.example.com:2222/lfs", "https://example.com/lfs"] {
-            assert!(!named(ssh, server), "{server}");
+        for server in ["http://git.example.com", "https://git.example.com:2222", "https://example.com"] {
+            assert!(!named(ssh, &format!("{server}/a.git/info/lfs")), "{server}");
         }
+        assert!(!named(ssh, "https://git.example.com/b.git/info/lfs"));
+        assert!(named("git@git.example.com:team/a.git", "https://git.example.com/team/a.git/info/lfs"));
     }
 
     #[test]

@@ -162,11 +162,17 @@ pub(crate) fn read_endpoint(answer: &[u8]) -> Result<Endpoint, &'static str> {
 /// Checks headers: none ends early and becomes two, and none is the connection's own.
 fn headers(given: HashMap<String, String>) -> Result<Vec<(String, Secret)>, &'static str> {
     let given: Vec<_> = given.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
+    check_headers(&given)?;
+    Ok(given)
+}
+
+/// The same for headers that a receiver says to come from a server.
+pub(crate) fn check_headers(given: &[(String, Secret)]) -> Result<(), &'static str> {
     if given.len() > MOST_HEADERS {
         return Err("it names too many headers");
     }
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    for (name, value) in &given {
+    for (name, value) in given {
         let value = value.expose();
         if name.is_empty() || !name.bytes().all(is_token) || OWN_HEADERS.contains(&&*name.to_ascii_lowercase()) {
             return Err("it names a header that is not to be chosen");
@@ -176,7 +182,7 @@ fn headers(given: HashMap<String, String>) -> Result<Vec<(String, Secret)>, &'st
             return Err("it names a header with a value that is no short text");
         }
     }
-    Ok(given)
+    Ok(())
 }
 
 #[derive(Deserialize)]

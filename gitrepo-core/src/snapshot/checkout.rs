@@ -94,7 +94,7 @@ pub(super) fn convert(
     filtered: &HashSet<usize>,
     watch: &Watch,
 ) -> Result<Option<Converted>, SnapshotError> {
-    let source = Source::new(repository, located);
+    let source = Source::new(repository, located, SETTING);
     let rules = TreeRules::read(&source)?;
     if rules.is_empty() {
         return Ok(None);
@@ -160,12 +160,14 @@ fn is_file(mode: EntryMode) -> bool {
 pub(super) struct Source<'a> {
     repository: &'a Path,
     located: &'a Located<'a>,
+    /// The option that reads attributes, for messages.
+    setting: &'static str,
 }
 
 impl<'a> Source<'a> {
     /// A tree in a bare repository.
-    pub(super) fn new(repository: &'a Path, located: &'a Located<'a>) -> Self {
-        Self { repository, located }
+    pub(super) fn new(repository: &'a Path, located: &'a Located<'a>, setting: &'static str) -> Self {
+        Self { repository, located, setting }
     }
 
     pub(super) fn commit(&self) -> CommitId {
@@ -177,7 +179,7 @@ impl<'a> Source<'a> {
     }
 
     fn too_large(&self, what: &str, limit: u64) -> SnapshotError {
-        SnapshotError::addition_too_large(self.commit(), what, limit, SETTING)
+        SnapshotError::addition_too_large(self.commit(), what, limit, self.setting)
     }
 
     fn stopped(&self, stop: Stop) -> SnapshotError {

@@ -81,7 +81,7 @@ impl Objects {
     fn of(repository: &Path, located: &Located<'_>, watch: &Watch) -> Result<Self, SnapshotError> {
         let (request, listing) = (located.request, located.listing);
         let unreadable = |error| SnapshotError::io("read the Git LFS objects of", b"the repository", error);
-        let source = Source::new(repository, located);
+        let source = Source::new(repository, located, SETTING);
         let pointers = pointers(&source, listing, watch)?;
         let wanted: HashSet<(ObjectId, u64)> = pointers.iter().map(|(_, found)| (found.id, found.size)).collect();
         if wanted.len() > MOST {

@@ -126,10 +126,18 @@ fn s13_the_commits_own_configuration_names_no_other_server() {
     }
     assert!(elsewhere.requests().is_empty());
     scene.person.assert_nothing_left();
-    scene.repository.commit("main", &config(&scene.server.url_at("other/lfs")));
+    // Its objects would be kept for whoever may read this repository.
+    let other = scene.server.url_at("other.git/info/lfs");
+    scene.repository.commit("main", &config(&other));
+    let refused = scene.person.clone(&scene.url(), &arguments).assert_code(77);
+    for word in [&*other, "not the repository's own"] {
+        assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);
+    }
+    assert!(batches(&scene.server).is_empty());
+    scene.repository.commit("main", &config(&format!("{}/info/lfs/", scene.url())));
     scene.lfs.authorize("Authorization", &format!("Bearer {TOKEN}"));
     scene.person.clone(&scene.url(), &arguments).assert_success();
-    assert_eq!(batches(&scene.server)[0].path, "/other/lfs/objects/batch");
+    assert_eq!(batches(&scene.server)[0].path, "/app.git/info/lfs/objects/batch");
     assert!(std::fs::read_to_string(scene.person.tree().join(".gitattributes")).unwrap() == ATTRIBUTES);
 }
 

@@ -64,7 +64,8 @@ impl Session<'_> {
         }
         let endpoint = self.endpoint(missing.server.as_deref())?;
         let there = origin(&endpoint.url)?;
-        let is_private = there.0.scheme() == Scheme::Https;
+        let is_private = !self.is_plain() || there.0.scheme() == Scheme::Https;
+        self.check_headers(&endpoint.headers)?;
         // A worker's word about any other object is not heeded.
         let asked: HashSet<_> = missing.objects.iter().map(|object| (object.id, object.size)).collect();
         let is_asked = |action: &Action| asked.contains(&(action.object.id, action.object.size));
@@ -73,7 +74,7 @@ impl Session<'_> {
         let ObjectsFetched { mut bytes, elsewhere } = match there.is(&Origin(self.errand.url.clone())) {
             true => self.ask(Purpose::Fetch, |worker| worker.fetch_objects(request.clone()))?,
             false => {
-                self.check_privacy(&there, !self.is_plain(), !has_no_secret(&request))?;
+                self.check_privacy(&there, !self.is_plain())?;
                 let credentials = self.errand.credentials.for_submodule(&self.errand.url, &there.0);
                 self.elsewhere(&there.0, credentials.unwrap_or_default(), request)?
             }
@@ -82,7 +83,8 @@ impl Session<'_> {
         let mut waiting: Vec<_> = elsewhere.into_iter().filter(is_asked).collect();
         while let Some(first) = waiting.first() {
             let there = origin(first.url.expose())?;
-            self.check_privacy(&there, is_private, true)?;
+            self.check_privacy(&there, is_private)?;
+            waiting.iter().try_for_each(|action| self.check_headers(&action.headers))?;
             let is_there = |action: &Action| origin(action.url.expose()).is_ok_and(|found| found.is(&there));
             let (these, others) = waiting.into_iter().partition(is_there);
             self.count(portions)?;
@@ -147,12 +149,20 @@ impl Session<'_> {
     }
 
     /// What is secret goes over plain text only where the repository itself does, or the configuration allows it.
-    fn check_privacy(&self, there: &Origin, was_private: bool, has_secret: bool) -> Result<(), GatewayError> {
+    fn check_privacy(&self, there: &Origin, was_private: bool) -> Result<(), GatewayError> {
         let is_plain = there.0.scheme() == Scheme::Http;
-        if is_plain && was_private && has_secret && !self.errand.credentials_over_http {
+        if is_plain && was_private && !self.errand.credentials_over_http {
             return Err(remote(RemoteError::CredentialOverHttp { url: there.0.to_string() }));
         }
         Ok(())
+    }
+
+    /// What a worker says to come from a server may be its own invention, and another worker sends it.
+    fn check_headers(&self, headers: &[(String, Secret)]) -> Result<(), GatewayError> {
+        lfs::batch::check_headers(headers).map_err(|reason| {
+            let source = Cause::new(format_args!("of an object of Git LFS {reason}"));
+            WorkerError::Protocol { url: self.errand.url.to_string(), source }.into()
+        })
     }
 
     fn is_plain(&self) -> bool {
@@ -162,10 +172,6 @@ impl Session<'_> {
     fn about_objects(&self, source: GatewayError) -> GatewayError {
         GatewayError::Objects { url: self.errand.url.to_string(), source: Box::new(source) }
     }
-}
-
-fn has_no_secret(request: &ObjectsRequest) -> bool {
-    request.endpoint.as_ref().is_none_or(|endpoint| endpoint.headers.is_empty())
 }
 
 fn remote(error: RemoteError) -> GatewayError {
