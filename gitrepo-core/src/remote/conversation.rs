@@ -101,7 +101,7 @@ impl Connection for Conversation<'_> {
         let url = self.request.errand.url.to_string();
         let keeper = match self.keeper.take() {
             Some(keeper) => keeper,
-            None => self.begin_to_keep()?,
+            None => self.begin_to_keep(Verifier::begin)?,
         };
         let keeper = self.keeper.insert(keeper);
         let (Arrived { bytes, objects }, narrow) = match keeper {
@@ -134,7 +134,7 @@ impl Connection for Conversation<'_> {
         self.check_wanted()?;
         let keeper = match self.keeper.take() {
             Some(keeper) => keeper,
-            None => self.begin_to_keep()?,
+            None => self.begin_to_keep(|verifier| verifier.repository().map(drop))?,
         };
         match self.keeper.insert(keeper) {
             Keeper::Other(outlet, _) => objects::fetch(self.request, request, outlet),
@@ -171,12 +171,15 @@ impl Conversation<'_> {
         self.request.watch.cancel.check().map_err(|source| RemoteError::Interrupted { url: url.to_string(), source })
     }
 
-    fn begin_to_keep(&self) -> Result<Keeper, RemoteError> {
+    fn begin_to_keep(
+        &self,
+        begin: impl FnOnce(&mut Verifier) -> Result<(), RemoteError>,
+    ) -> Result<Keeper, RemoteError> {
         match self.request.take_outlet() {
             Some(outlet) => Ok(Keeper::Other(outlet, None)),
             None => {
                 let mut verifier = Verifier::new(&self.request.errand)?;
-                verifier.repository()?;
+                begin(&mut verifier)?;
                 Ok(Keeper::Ours(Box::new(verifier)))
             }
         }

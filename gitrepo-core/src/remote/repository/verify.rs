@@ -65,7 +65,19 @@ impl Verifier {
         Ok(Self { url, path, base, limit, repository: None, named: Named::default(), is_narrow: false })
     }
 
-    /// The repository, made on top of the base by the first call.
+    /// Makes the repository on top of the base, for the objects of a commit.
+    ///
+    /// # Errors
+    ///
+    /// There is one that another fetch made.
+    pub(crate) fn begin(&mut self) -> Result<(), RemoteError> {
+        if self.repository.is_none() {
+            self.repository = Some(Repository::create(&self.path, self.base.as_deref())?);
+        }
+        Ok(())
+    }
+
+    /// The repository, perhaps that of an earlier session of this fetch, or made on top of the base by the first call.
     pub(crate) fn repository(&mut self) -> Result<&Repository, RemoteError> {
         let repository = match self.repository.take() {
             Some(repository) => repository,
@@ -77,6 +89,7 @@ impl Verifier {
     /// Keeps the objects of one fetch, from another process. Waits until it has begun to send.
     pub(crate) fn take(&mut self, inlet: &mut Inlet) -> Result<(), RemoteError> {
         inlet.wait().map_err(|error| self.refusal(error))?;
+        self.begin()?;
         let places = self.places()?;
         pack::keep(inlet, &places, &mut self.named).map_err(|error| self.refusal(error))
     }
