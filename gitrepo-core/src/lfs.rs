@@ -16,6 +16,7 @@ mod pointer;
 
 pub use address::Endpoint;
 pub(crate) use address::Origin;
+pub(crate) use address::without_secrets;
 pub use batch::Action;
 pub use id::ObjectId;
 pub(crate) use known::FILE as KNOWN;

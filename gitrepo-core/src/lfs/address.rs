@@ -95,6 +95,21 @@ impl Origin {
     }
 }
 
+/// Returns what a message may show of a URL that nobody has checked: neither a user and a password nor a query.
+pub(crate) fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    // A password may contain what ends a URL's path.
+    let place = rest.rsplit('@').next().unwrap_or_default();
+    let place = place.split(['?', '#']).next().unwrap_or_default();
+    scheme.chars().chain(place.chars()).take(LONGEST_SHOWN).collect()
+}
+
+/// Characters of such a URL that a message shows.
+const LONGEST_SHOWN: usize = 200;
+
 /// The path of a repository, without what spellings of it differ in.
 fn trimmed(repository: &RepositoryUrl) -> &str {
     let path = trimmed_slashes(repository.path());
@@ -172,6 +187,21 @@ mod tests {
         }
         assert!(!named(ssh, "https://git.example.com/b.git/info/lfs"));
         assert!(named("git@git.example.com:team/a.git", "https://git.example.com/team/a.git/info/lfs"));
+    }
+
+    #[test]
+    fn s13_a_message_shows_no_password_and_no_query() {
+        for (url, shown) in [
+            ("https://git.example.com/a", "https://git.example.com/a"),
+            ("https://user:hunter2@git.example.com/a?token=hunter2#x", "https://git.example.com/a"),
+            ("https://user:hun?#/ter2@git.example.com/a", "https://git.example.com/a"),
+            ("user:hunter2@git.example.com", "git.example.com"),
+            ("nonsense", "nonsense"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(url), shown, "{url}");
+        }
+        assert_eq!(without_secrets(&"\u{e4}".repeat(1000)).chars().count(), LONGEST_SHOWN);
     }
 
     #[test]

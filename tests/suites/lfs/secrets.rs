@@ -126,6 +126,9 @@ fn s13_the_commits_own_configuration_names_no_other_server() {
     }
     assert!(elsewhere.requests().is_empty());
     scene.person.assert_nothing_left();
+    scene.repository.commit("main", &config("https://alice:hunter2@localhost/lfs?key=hunter2"));
+    let refused = scene.person.clone(&scene.url(), &arguments).assert_code(77);
+    assert!(refused.stderr.contains("localhost") && !refused.stderr.contains("hunter2"), "{}", refused.stderr);
     // Its objects would be kept for whoever may read this repository.
     let other = scene.server.url_at("other.git/info/lfs");
     scene.repository.commit("main", &config(&other));

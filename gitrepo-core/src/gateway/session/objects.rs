@@ -110,7 +110,7 @@ impl Session<'_> {
     fn endpoint(&mut self, named: Option<&str>) -> Result<Endpoint, GatewayError> {
         if let Some(server) = named {
             return Endpoint::named(server, &self.errand.url).map_err(|reason| {
-                let server = server.chars().take(200).collect();
+                let server = lfs::without_secrets(server);
                 remote(ObjectsError::ForeignServer { server, reason: reason.to_owned() }.into())
             });
         }
@@ -181,7 +181,7 @@ fn remote(error: RemoteError) -> GatewayError {
 /// The origin of a URL that a worker says to be one.
 fn origin(url: &str) -> Result<Origin, GatewayError> {
     let nonsense = || ObjectsError::Protocol {
-        url: url.split(['?', '#']).next().unwrap_or_default().chars().take(200).collect(),
+        url: lfs::without_secrets(url),
         source: Cause::new("it is no URL of https or http"),
     };
     Origin::of(url).ok_or_else(|| remote(nonsense().into()))

@@ -21,7 +21,7 @@ pub enum ObjectsError {
         "the commit's .lfsconfig names the Git LFS server {server:?}, and {reason}; take lfs.url out of it, or leave out lfs"
     )]
     ForeignServer {
-        /// As written.
+        /// As written, without a password.
         server: String,
         /// The rule that it breaks.
         reason: String,
