@@ -108,7 +108,7 @@ impl LeaseError {
         let error = match self {
             Self::Interrupted { .. } => return true,
             // Everything but the objects of Git LFS is there, and perhaps some of these.
-            Self::Gateway(GatewayError::Objects { source, .. }) => return is_the_remotes(source),
+            Self::Gateway(GatewayError::Objects { source, .. }) => return leaves_what_came_good(source),
             Self::Gateway(GatewayError::Worker(error)) => error,
             _ => return false,
         };
@@ -231,7 +231,7 @@ impl LeaseError {
 }
 
 /// Whether a remote, the policy, the time or the death of a worker is to blame, and neither a lie of one nor the disk.
-fn is_the_remotes(error: &GatewayError) -> bool {
+fn leaves_what_came_good(error: &GatewayError) -> bool {
     match error {
         GatewayError::Worker(WorkerError::Remote(error)) => {
             !matches!(error, RemoteError::Local { .. } | RemoteError::HandOver { .. } | RemoteError::Library { .. })

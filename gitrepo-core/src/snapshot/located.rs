@@ -43,20 +43,17 @@ impl<'a> Located<'a> {
         request: &'a TreeRequest,
         listing: &'a Listing,
     ) -> Result<Self, SnapshotError> {
-        let located = Self::find_any(repository, request, listing)?;
-        located.check_bytes(SnapshotError::too_large)?;
-        Ok(located)
+        Self::find_any(repository, request, listing)?.within_limits(SnapshotError::too_large)
     }
 
-    /// The same of a tree whose files were converted, or replaced by those of Git LFS. As they were committed they are within the limits.
+    /// The same of a tree whose files were converted, or replaced by those of Git LFS. As they were committed they are
+    /// within the limits.
     pub(crate) fn find_converted(
         repository: &Path,
         request: &'a TreeRequest,
         listing: &'a Listing,
     ) -> Result<Self, SnapshotError> {
-        let located = Self::find_any(repository, request, listing)?;
-        located.check_bytes(SnapshotError::addition_too_large)?;
-        Ok(located)
+        Self::find_any(repository, request, listing)?.within_limits(SnapshotError::addition_too_large)
     }
 
     /// Finds what may exceed the limits.
@@ -76,12 +73,12 @@ impl<'a> Located<'a> {
         Ok(Self { request, listing, segments, extents, submodules })
     }
 
-    fn check_bytes(&self, error: fn(CommitId, &str, u64, &str) -> SnapshotError) -> Result<(), SnapshotError> {
+    fn within_limits(self, error: fn(CommitId, &str, u64, &str) -> SnapshotError) -> Result<Self, SnapshotError> {
         let limit = self.request.limits.tree_bytes;
         if self.bytes() > limit {
             return Err(error(self.request.commit, "bytes", limit, "limits.treeBytes"));
         }
-        Ok(())
+        Ok(self)
     }
 
     /// The size of each entry, in the order of the listing.

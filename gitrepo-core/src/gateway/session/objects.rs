@@ -84,9 +84,9 @@ impl Session<'_> {
         while let Some(first) = waiting.first() {
             let there = origin(first.url.expose())?;
             self.check_privacy(&there, is_private)?;
-            waiting.iter().try_for_each(|action| self.check_headers(&action.headers))?;
             let is_there = |action: &Action| origin(action.url.expose()).is_ok_and(|found| found.is(&there));
-            let (these, others) = waiting.into_iter().partition(is_there);
+            let (these, others): (Vec<_>, _) = waiting.into_iter().partition(is_there);
+            these.iter().try_for_each(|action| self.check_headers(&action.headers))?;
             self.count(portions)?;
             let credentials = trust_at(&self.errand.credentials, &self.errand.url, &there.0);
             let fetched = self.elsewhere(&there.0, credentials, ObjectsRequest::at(these))?;

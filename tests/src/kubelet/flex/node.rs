@@ -153,8 +153,8 @@ impl Drop for Node {
 /// Unmounts, for the test alone, what a real kubelet of this machine may have there: it would pass for the test's own.
 fn unmount_a_real_nodes() {
     let mounts = mountinfo::read().unwrap().into_iter().map(|mount| mount.target);
-    let mut mounts: Vec<_> = mounts.filter(|at| at.starts_with(KUBELET) || at.starts_with(STORE)).collect();
-    while let Some(mount) = mounts.pop() {
+    let mounts: Vec<_> = mounts.filter(|at| at.starts_with(KUBELET) || at.starts_with(STORE)).collect();
+    for mount in mounts.into_iter().rev() {
         nix::mount::umount2(&mount, MntFlags::MNT_DETACH).unwrap();
     }
 }
