@@ -23,6 +23,7 @@ use crate::spec::CommitId;
 use crate::spec::TreeOptions;
 use crate::spec::WorkingRepository;
 
+mod cache_tree;
 mod config;
 pub(crate) mod device;
 mod history;
@@ -78,7 +79,8 @@ pub(crate) fn add(
         listed.push(directory_of(&directories, &path), &name_of(&path), kind);
         listed.summary.bytes = listed.summary.bytes.saturating_add(content.size);
     }
-    let template = index::template(listed, entries);
+    let trees = cache_tree::extension(listed, top, packed.tree);
+    let template = index::template(listed, entries, &trees);
     let mut files = vec![
         ("HEAD", head(shown, commit)),
         ("config", config::of(shown)),

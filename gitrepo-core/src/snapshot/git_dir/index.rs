@@ -21,6 +21,7 @@ use super::super::beneath::Beneath;
 use super::super::mountable::listed::Kind;
 use super::super::mountable::listed::Listed;
 use super::super::widen;
+use super::cache_tree;
 
 const MAGIC: [u8; 8] = *b"DIRC\0\0\0\x02";
 
@@ -103,9 +104,11 @@ pub(crate) fn check_length(request: &TreeRequest, entries: u64) -> Result<(), Sn
     Err(SnapshotError::addition_too_large(request.commit, "bytes of the index in .git", MOST, "gitDir: keep"))
 }
 
-/// The index of a listed tree, without what lstat(2) says. Its length stays. The entries have this many bytes.
-pub(super) fn template(listed: &Listed, entries: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER + usize::try_from(entries).unwrap_or_default() + CHECKSUM);
+/// The index of a listed tree, without what lstat(2) says, and with this extension. Its length stays. The entries have this
+/// many bytes.
+pub(super) fn template(listed: &Listed, entries: u64, extension: &[u8]) -> Vec<u8> {
+    let length = HEADER + usize::try_from(entries).unwrap_or_default() + extension.len() + CHECKSUM;
+    let mut bytes = Vec::with_capacity(length);
     bytes.extend(MAGIC);
     bytes.extend([0; 4]);
     let mut count: u32 = 0;
@@ -119,6 +122,7 @@ pub(super) fn template(listed: &Listed, entries: u64) -> Vec<u8> {
         count += 1;
     }
     bytes[8..HEADER].copy_from_slice(&count.to_be_bytes());
+    bytes.extend_from_slice(extension);
     bytes.extend([0; CHECKSUM]);
     sign(&mut bytes);
     bytes
@@ -165,10 +169,17 @@ pub(crate) fn fill(bytes: &mut [u8], mut stat: impl FnMut(usize, &[u8]) -> Optio
         }
         start += padded(path.len());
     }
-    (start == end).then(|| sign(bytes))
+    is_extension(&bytes[start..end]).then(|| sign(bytes))
 }
 
-/// How many entries there are, and where they end.
+/// Whether these bytes, which follow the entries, are nothing or the extension that we write.
+fn is_extension(bytes: &[u8]) -> bool {
+    let Some((header, trees)) = bytes.split_at_checked(cache_tree::HEADER) else { return bytes.is_empty() };
+    let length = u32::try_from(trees.len()).map(u32::to_be_bytes);
+    length.is_ok_and(|length| *header == *[cache_tree::NAME, length].concat())
+}
+
+/// How many entries there are, and where they and what follows them end.
 fn extent(bytes: &[u8]) -> Option<(usize, usize)> {
     let end = bytes.len().checked_sub(CHECKSUM)?;
     if bytes.get(..MAGIC.len())? != MAGIC {
@@ -218,7 +229,8 @@ pub(crate) fn is_like(found: &[u8], ours: &[u8]) -> bool {
             same(start + STAT..next)?;
             start = next;
         }
-        (start == end && Sha1::digest(&found[..end]).as_slice() == &found[end..]).then_some(())
+        same(start..end)?;
+        (Sha1::digest(&found[..end]).as_slice() == &found[end..]).then_some(())
     };
     found.len() == ours.len() && is_like().is_some()
 }

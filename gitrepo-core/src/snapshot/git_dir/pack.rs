@@ -53,6 +53,8 @@ const BATCH: usize = 256;
 pub(crate) struct Packed {
     /// `pack-` and 40 digits.
     pub(crate) name: String,
+    /// The id of the commit's tree.
+    pub(crate) tree: Oid,
     /// The id of the pack as a blob, and its length in bytes.
     pub(crate) pack: (Oid, u64),
     /// Those of its index.
@@ -84,6 +86,8 @@ pub(crate) fn pack(
     let unreadable = |error: git2::Error| SnapshotError::unreadable(request.commit, &error);
     let opened = Repository::open_bare(repository).map_err(unreadable)?;
     let odb = opened.odb().map_err(unreadable)?;
+    let commit =
+        Oid::from_bytes(request.commit.as_bytes()).and_then(|id| opened.find_commit(id)).map_err(unreadable)?;
     let room = request.limits.tree_bytes.saturating_sub(tree_bytes);
     let writer = pack::History::create(staging).map_err(|error| failed(request, error))?;
     let mut packing = Packing { request, watch, room, writer, lines: Vec::new(), total: 0, bytes: 0 };
@@ -91,7 +95,7 @@ pub(crate) fn pack(
     let name = packing.finish()?;
     let io = |error| SnapshotError::io("write", FILE.as_bytes(), error);
     let (pack, index) = join(staging, &name).map_err(io)?;
-    Ok(Some(Packed { name, pack, index, boundary }))
+    Ok(Some(Packed { name, tree: commit.tree_id(), pack, index, boundary }))
 }
 
 /// A pack that is being made.

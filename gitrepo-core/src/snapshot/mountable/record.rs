@@ -1,9 +1,10 @@
 //! The manifest of a tree: its names, and where the content of each file is.
 //!
 //! The first record is the time of the commit: `time <seconds>\0`. Then come the segments, each once:
-//! `segment <name>\0`. If the tree shows a repository, its pack follows, `pack <name> <id> <size> <id> <size>\0` with the ids
-//! and sizes of the pack and its index as blobs, and `shallow <id>\0` for each commit whose parents are left out. The others
-//! are like those of `git ls-tree -r -l -z`, in its order, with the place of each blob:
+//! `segment <name>\0`. If the tree shows a repository, its pack follows, `pack <name> <tree> <id> <size> <id> <size>\0` with
+//! the id of the commit's tree, and the ids and sizes of the pack and its index as blobs, and `shallow <id>\0` for each
+//! commit whose parents are left out. The others are like those of `git ls-tree -r -l -z`, in its order, with the place of
+//! each blob:
 //! `<mode> blob <id> <size> <number of the segment> <offset>\t<path>\0`, and `160000 commit <id> -\t<path>\0` for a
 //! submodule's directory, in a [part](crate::snapshot::Part) with its URL in place of `-`. There is one more for each
 //! directory with nothing in it: `040000 tree <id> -\t<path>/\0`. They are sorted by path.
@@ -31,8 +32,8 @@ const PACK: &str = "pack-";
 /// Bytes of a record besides its path: mode, kind, id, three numbers, separators.
 pub(crate) const OVERHEAD: u64 = 6 + 1 + 6 + 1 + 40 + 1 + 20 + 1 + 20 + 1 + 20 + 1 + 1 + 1;
 
-/// Bytes of the record of a pack: two ids, two numbers, and the names.
-pub(crate) const LONGEST_PACK: u64 = 5 + 45 + 2 * (1 + 40 + 1 + 20) + 1;
+/// Bytes of the record of a pack: three ids, two numbers, and the names.
+pub(crate) const LONGEST_PACK: u64 = 5 + 45 + (1 + 40) + 2 * (1 + 40 + 1 + 20) + 1;
 
 /// Writes all records.
 pub(super) fn write(to: &mut impl Write, located: &Located<'_>, packed: Option<&Packed>) -> io::Result<()> {
@@ -86,8 +87,8 @@ fn write_segments(to: &mut impl Write, located: &Located<'_>) -> io::Result<Vec<
 }
 
 fn write_packed(to: &mut impl Write, packed: &Packed) -> io::Result<()> {
-    let Packed { name, pack, index, boundary } = packed;
-    write!(to, "pack {name} {} {} {} {}\0", pack.0, pack.1, index.0, index.1)?;
+    let Packed { name, tree, pack, index, boundary } = packed;
+    write!(to, "pack {name} {tree} {} {} {} {}\0", pack.0, pack.1, index.0, index.1)?;
     boundary.iter().try_for_each(|commit| write!(to, "shallow {commit}\0"))
 }
 
@@ -241,9 +242,10 @@ pub(super) fn parse_pack(bytes: &[u8]) -> Option<Option<Packed>> {
     let read = |rest: &[u8]| {
         let (name, rest) = rest.split_at_checked(PACK.len() + 40)?;
         let name = std::str::from_utf8(name).ok().filter(|name| name.strip_prefix(PACK).is_some_and(is_id))?;
+        let (tree, rest) = id(rest.strip_prefix(b" ")?)?;
         let mut rest = rest.strip_prefix(b" ")?;
         let (pack, index) = (blob(&mut rest, b' ')?, blob(&mut rest, b'\0')?);
-        rest.is_empty().then(|| Packed { name: name.to_owned(), pack, index, boundary: Vec::new() })
+        rest.is_empty().then(|| Packed { name: name.to_owned(), tree, pack, index, boundary: Vec::new() })
     };
     Some(read(bytes.strip_prefix(b"pack ")?))
 }
