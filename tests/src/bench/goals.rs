@@ -30,6 +30,8 @@ enum Bound {
     Disk(&'static str, f64),
     /// Bytes of disk space.
     Space(f64),
+    /// Bytes that the server sends.
+    Received(f64),
     /// Bytes of memory of the largest process.
     Memory(f64),
 }
@@ -46,7 +48,7 @@ const fn goal(what: &'static str, case: &'static str, contender: &'static str, b
 }
 
 const MEBIBYTE: f64 = 1_048_576.0;
-const GOALS: [Goal; 34] = [
+const GOALS: [Goal; 39] = [
     goal("miss, small, image", "miss-small", IMAGE, Bound::Faster(SHALLOW, 3.0)),
     goal("miss, small, directory", "miss-small", DIRECTORY, Bound::Faster(SHALLOW, 2.0)),
     goal("miss, large, image", "miss-large", IMAGE, Bound::Faster(SHALLOW, 3.5)),
@@ -60,6 +62,10 @@ const GOALS: [Goal; 34] = [
     goal("new commit against fetch and reset, image", "new-commit", IMAGE, Bound::Faster(FETCH, 2.0)),
     goal("new commit against fetch and reset, directory", "new-commit", DIRECTORY, Bound::Faster(FETCH, 2.0)),
     goal("another group, image", "view", IMAGE, Bound::Within(0.030)),
+    goal("100 files of 30,000, image", "subdirectory", IMAGE, Bound::Faster(SPARSE, 2.0)),
+    goal("100 files of 30,000, directory", "subdirectory", DIRECTORY, Bound::Faster(SPARSE, 2.0)),
+    goal("received for 100 files of 30,000, image", "subdirectory", IMAGE, Bound::Received(MEBIBYTE)),
+    goal("received for 100 files of 30,000, directory", "subdirectory", DIRECTORY, Bound::Received(MEBIBYTE)),
     goal("hit, commit id, small, image", "hit-commit-small", IMAGE, Bound::Within(0.005)),
     goal("hit, commit id, small, directory", "hit-commit-small", DIRECTORY, Bound::Within(0.005)),
     goal("hit, commit id, large, image", "hit-commit-large", IMAGE, Bound::Within(0.005)),
@@ -85,7 +91,8 @@ const GOALS: [Goal; 34] = [
     goal("disk of 100 workspaces", "workspaces", IMAGE, Bound::Space(100.0 * 65_536.0)),
     goal("100 workspaces with .git at once", "workspaces-git", IMAGE, Bound::Within(0.5)),
     goal("disk of 100 workspaces with .git", "workspaces-git", IMAGE, Bound::Space(100.0 * 65_536.0)),
-    goal("the slowest git status of 100 workspaces", "workspaces-status", IMAGE, Bound::Within(0.1)),
+    goal("git status of 100 workspaces, the median", "workspaces-status", IMAGE, Bound::Within(0.1)),
+    goal("git status of 100 workspaces, the slowest", "workspaces-status-slowest", IMAGE, Bound::Within(0.1)),
 ];
 
 /// A goal and what was measured.
@@ -120,13 +127,14 @@ impl Goal {
             | Bound::Times(_, most)
             | Bound::Disk(_, most)
             | Bound::Space(most)
+            | Bound::Received(most)
             | Bound::Memory(most) => spread.median <= most,
         });
         let text = |number: f64| match self.bound {
             Bound::Faster(..) => tables::times(number),
             Bound::Within(_) => tables::duration(number),
             Bound::Times(..) | Bound::Disk(..) => format!("{number:.2}×"),
-            Bound::Space(_) => tables::bytes(number),
+            Bound::Space(_) | Bound::Received(_) => tables::bytes(number),
             Bound::Memory(_) => format!("{:.0} MiB", number / MEBIBYTE),
         };
         let wanted = match self.bound {
@@ -135,6 +143,7 @@ impl Goal {
             | Bound::Times(_, most)
             | Bound::Disk(_, most)
             | Bound::Space(most)
+            | Bound::Received(most)
             | Bound::Memory(most) => format!("≤ {}", text(most)),
         };
         let measured = measured.map_or(String::new(), |spread| tables::range(spread, text));
@@ -152,6 +161,7 @@ impl Goal {
             Bound::Times(case, _) => against(case, |sample| sample.wall),
             Bound::Disk(case, _) => against(case, |sample| sample.disk as f64),
             Bound::Space(_) => series.spread(|sample| sample.disk as f64),
+            Bound::Received(_) => series.spread(|sample| sample.wire as f64),
             Bound::Memory(_) => series.spread(|sample| sample.memory as f64),
         }
     }
