@@ -61,6 +61,13 @@ pub trait Mounter: Send + Sync {
     /// for writing; and if anything else than an overlay is mounted there.
     fn freeze(&self, target: &Path) -> Result<(), MountError>;
 
+    /// Binds `source`, to be written, in the place of the mount on `target`. At every moment the target shows one of the two
+    /// and nothing else. Fails if nothing or more than one thing is mounted there.
+    fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError>;
+
+    /// Whether the kernel can do that (Linux 6.5).
+    fn can_replace(&self) -> bool;
+
     /// Removes half-made mounts of killed processes and returns their number. Safe at any time: mounts in preparation
     /// by a live process are left alone.
     fn sweep(&self) -> Result<usize, MountError>;
@@ -93,6 +100,14 @@ impl<M: Mounter + ?Sized> Mounter for Arc<M> {
 
     fn freeze(&self, target: &Path) -> Result<(), MountError> {
         (**self).freeze(target)
+    }
+
+    fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError> {
+        (**self).replace(source, target)
+    }
+
+    fn can_replace(&self) -> bool {
+        (**self).can_replace()
     }
 
     fn sweep(&self) -> Result<usize, MountError> {

@@ -42,6 +42,7 @@ mod list;
 mod plan;
 mod prefetch;
 mod publish;
+mod replace;
 mod room;
 mod show;
 mod sweep;

@@ -71,6 +71,15 @@ where
     }
 }
 
+/// Ends work on another thread when nobody waits for it any more: dropped, it cancels.
+pub struct EndsWith(pub Cancel);
+
+impl Drop for EndsWith {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// Returns how long to work on a call with this timeout. For a short timeout, a tenth is margin enough.
 fn patience(given: Option<Duration>) -> Duration {
     given.map_or(LONGEST, |given| (given - MARGIN.min(given / 10)).min(LONGEST))

@@ -48,6 +48,7 @@ use crate::settings::Settings;
 use crate::settings::SettingsError;
 use crate::storage::Storage;
 use crate::store_size::LastLook;
+use crate::user_namespaces::UserNamespaces;
 
 /// Threads for core's short calls; each may wait for a lock until the call's deadline.
 const THREADS: usize = 128;
@@ -149,6 +150,7 @@ struct Parts {
     gateway: Gateway,
     storage: Arc<Storage>,
     jobs: Jobs,
+    user_namespaces: UserNamespaces,
 }
 
 impl Parts {
@@ -169,6 +171,7 @@ impl Parts {
         };
         let storage = Arc::new(Storage::new(open));
         let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), settings.config.limits.timeout);
+        let user_namespaces = UserNamespaces::new(Arc::clone(&storage), arguments.kubelet_dir.join("pods"));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             driver = arguments.driver_name,
@@ -176,7 +179,7 @@ impl Parts {
             store = %settings.config.store.display(),
             "starting"
         );
-        Self { settings, metrics, gateway, storage, jobs }
+        Self { settings, metrics, gateway, storage, jobs, user_namespaces }
     }
 
     async fn run(&self, arguments: &Arguments) -> Result<(), DriverError> {
@@ -204,11 +207,16 @@ impl Parts {
         let housekeeping = tokio::spawn(self.housekeeping(arguments).run());
         let prefetching = tokio::spawn(self.prefetching(arguments).run());
         let scrubbing = tokio::spawn(self.scrubbing(arguments).run());
+        let has_node = arguments.mode.has_node();
+        let replacing = has_node.then(|| tokio::spawn(self.user_namespaces.clone().run()));
         let jobs = self.jobs.clone();
         let ended = driver.run(stop, move || jobs.close()).await;
         housekeeping.abort();
         prefetching.abort();
         scrubbing.abort();
+        if let Some(replacing) = replacing {
+            replacing.abort();
+        }
         match self.jobs.shut_down(JOBS_END).await {
             0 => {}
             running => tracing::warn!(running, "cancelled publishes have not ended; the next driver cleans up"),
@@ -234,6 +242,7 @@ impl Parts {
                 storage: Arc::clone(&self.storage),
                 jobs: self.jobs.clone(),
                 locks: NameLocks::default(),
+                user_namespaces: self.user_namespaces.clone(),
                 metrics: Arc::clone(&self.metrics),
             }));
         }

@@ -13,6 +13,7 @@
 //! | [`jobs`] | publishes that outlive their calls |
 //! | [`name_lock`] | one call at a time for a volume, if two would interfere |
 //! | [`storage`], [`housekeeping`] | the node's volumes, in a store that may be unavailable; background cleanup |
+//! | [`user_namespaces`] | volumes of pods with `hostUsers: false` become copies |
 //! | [`prefetch`] | trees that every node brings and keeps |
 //! | [`scrubbing`] | background search for damage in the store |
 //! | [`capability`], [`context`], [`target`] | parsing of the parts of requests |
@@ -51,6 +52,7 @@ pub mod storage;
 pub mod store_size;
 mod sys;
 pub mod target;
+pub mod user_namespaces;
 pub mod wipe;
 
 use gitrepo_core::store::Origin;

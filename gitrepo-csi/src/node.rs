@@ -18,6 +18,7 @@ use crate::proto::csi::v1::node_service_capability;
 use crate::proto::csi::v1::node_service_capability::rpc::Type;
 use crate::rpc_log::Call;
 use crate::storage::Storage;
+use crate::user_namespaces::UserNamespaces;
 
 mod publication;
 mod publish;
@@ -41,6 +42,8 @@ pub struct NodeService {
     pub jobs: Jobs,
     /// Serialises calls for volumes that may have only one target.
     pub locks: NameLocks,
+    /// Watches the pods whose volumes are overlays.
+    pub user_namespaces: UserNamespaces,
     /// The driver's metrics.
     pub metrics: Arc<Metrics>,
 }

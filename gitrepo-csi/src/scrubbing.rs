@@ -10,6 +10,7 @@ use gitrepo_core::store::Verification;
 use gitrepo_core::watch::Watch;
 
 use crate::deadline;
+use crate::deadline::EndsWith;
 use crate::failure::CallFailure;
 use crate::metrics::Metrics;
 use crate::storage::Storage;
@@ -34,15 +35,6 @@ pub struct Scrubbing {
     pub rate: Option<NonZeroU64>,
     /// Bytes that fs-verity leaves free on the store's filesystem.
     pub kept_free: u64,
-}
-
-/// Ends the work on another thread when nobody waits for it any more.
-struct Ends(Cancel);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
 }
 
 impl Scrubbing {
@@ -76,7 +68,7 @@ impl Scrubbing {
     /// If the store cannot be read.
     pub async fn next(&self, rate: NonZeroU64) -> Result<bool, CallFailure> {
         let (storage, cancel, kept_free) = (Arc::clone(&self.storage), Cancel::new(), self.kept_free);
-        let ends = Ends(cancel.clone());
+        let ends = EndsWith(cancel.clone());
         let scrubbed = deadline::on_a_thread(move || {
             Ok(storage.volumes()?.store().scrub_next(rate, kept_free, &Watch::until(cancel))?)
         });

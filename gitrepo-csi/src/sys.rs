@@ -1,12 +1,17 @@
-//! The only unsafe code of this crate: an allocator that wipes memory before it frees it, and the settings of the C
-//! library's allocator.
+//! The only unsafe code of this crate: an allocator that wipes memory before it frees it, the settings of the C library's
+//! allocator, and descriptors in the asynchronous runtime.
 #![allow(unsafe_code)]
 
 use std::alloc::GlobalAlloc;
 use std::alloc::Layout;
 use std::alloc::System;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// An allocator that, once [`Wiping::begin`] was called, overwrites memory before it is freed.
 ///
@@ -92,6 +97,16 @@ pub fn return_unused_memory() {
     unsafe {
         nix::libc::malloc_trim(0)
     };
+}
+
+/// Waits in the runtime for a descriptor to be readable.
+///
+/// # Errors
+///
+/// If `epoll` does not take it.
+pub(crate) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor is open and stays the same until it is dropped, and `AsyncFd` owns it.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ use gitrepo_csi::proto::csi::v1::volume_capability::AccessType;
 use gitrepo_csi::proto::csi::v1::volume_capability::MountVolume;
 use gitrepo_csi::proto::csi::v1::volume_capability::access_mode::Mode;
 use gitrepo_csi::storage::Storage;
+use gitrepo_csi::user_namespaces::UserNamespaces;
 use gitrepo_tests::http::Gate;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
@@ -56,6 +57,7 @@ mod publish;
 mod standing;
 mod stats;
 mod unpublish;
+mod user_namespaces;
 
 /// Enough for any request to come to a gate on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -237,8 +239,9 @@ fn driver_with(config: Config, home: &Path, mounter: &Arc<FakeMounter>) -> NodeS
     };
     let storage = Arc::new(Storage::new(open));
     let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), Duration::from_secs(600));
-    let (node_id, kubelet_dir) = ("node-1".to_owned(), home.join("kubelet"));
-    NodeService { node_id, kubelet_dir, storage, jobs, locks: NameLocks::default(), metrics }
+    let (node_id, kubelet_dir, locks) = ("node-1".to_owned(), home.join("kubelet"), NameLocks::default());
+    let user_namespaces = UserNamespaces::new(Arc::clone(&storage), kubelet_dir.join("pods"));
+    NodeService { node_id, kubelet_dir, storage, jobs, locks, user_namespaces, metrics }
 }
 
 fn housekeeping(bench: &Bench) -> Housekeeping {

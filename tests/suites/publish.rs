@@ -45,6 +45,7 @@ mod labels;
 mod layers;
 mod links;
 mod older;
+mod replaced;
 mod shared;
 mod targets;
 mod views;
@@ -349,6 +350,12 @@ over! {
             a_layer_beyond_the_limit_is_read_only_until_it_is_unpublished
             what_is_below_a_layer_does_not_count_towards_its_limit
             a_shared_layer_that_is_mounted_where_it_is_not_seen_is_refused;
+        replaced:
+            an_untouched_overlay_becomes_a_copy_in_its_place
+            nobody_sees_anything_but_the_tree_meanwhile
+            an_overlay_that_is_written_or_has_other_targets_stays
+            a_failure_leaves_the_overlay
+            what_a_dead_process_has_begun_is_finished_or_undone;
     }
 }
 
@@ -367,6 +374,8 @@ over! {
             layers_over_an_image_share_one_lower_mount_until_the_last_is_gone
             a_layer_outlives_a_lost_lower_mount
             a_layer_over_an_image_belongs_to_its_user_and_group;
+        replaced:
+            the_copy_belongs_to_the_same_user_and_group;
         shared:
             targets_of_a_volume_share_a_copy_until_the_last_is_gone
             other_volumes_and_private_copies_do_not_show_a_shared_copy

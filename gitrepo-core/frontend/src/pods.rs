@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+/// The file in a pod's directory that says how its ids are mapped.
+pub const USER_NAMESPACE: &str = "userns";
+
 /// Whether the pod of a target has a user namespace of its own (`hostUsers: false`). Its container runtime then maps the
 /// ids of every volume.
 ///
@@ -10,7 +13,7 @@ use std::path::Path;
 pub fn have_user_namespace(target: &Path) -> bool {
     // A volume of the pod may have this name, too.
     let mut volumes = target.ancestors().filter(|directory| directory.ends_with("volumes"));
-    volumes.any(|volumes| volumes.with_file_name("userns").is_file())
+    volumes.any(|volumes| volumes.with_file_name(USER_NAMESPACE).is_file())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -145,7 +146,7 @@ impl Mounter for LinuxMounter {
             Err(MountError::Directory { source, .. }) if directory::is_absence(&source) => return Ok(0),
             opened => opened?,
         };
-        Peel { target, parent: parent.as_fd(), name: &name }.peel()
+        Peel { target, parent: parent.as_fd(), name: &name }.peel(usize::MAX)
     }
 
     fn list(&self) -> Result<Vec<MountPoint>, MountError> {
@@ -171,19 +172,55 @@ impl Mounter for LinuxMounter {
         overlay::freeze(self, target)
     }
 
+    fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError> {
+        let failed = |(step, error)| MountError::Attach {
+            mount: Box::new(Mount::bind(source, target, false)),
+            step,
+            source: error,
+        };
+        let opened = directory::open(source, Role::Source)?;
+        let (parent, name) = directory::open_parent(target, Role::Target)?;
+        match self.list()?.iter().filter(|mount| mount.target == target).count() {
+            1 => {}
+            count => {
+                let error = io::Error::other(format!("{count} mounts are there instead of one"));
+                return Err(failed(("find the mount to replace", error)));
+            }
+        }
+        // Closed at once: a mount whose root is open is busy.
+        bind_beneath(opened.as_fd(), directory::open(target, Role::Target)?).map_err(failed)?;
+        Peel { target, parent: parent.as_fd(), name: &name }.peel(1).map(drop)
+    }
+
+    fn can_replace(&self) -> bool {
+        matches!(self.strategy, Strategy::Detached) && sys::mount::attach_beneath_works()
+    }
+
     fn sweep(&self) -> Result<usize, MountError> {
         private_directory::sweep(&self.workdir).map_err(|(path, source)| MountError::Sweep { path, source })
     }
 }
 
 fn bind_detached(source: BorrowedFd<'_>, target: BorrowedFd<'_>, read_only: bool) -> Result<(), FailedStep> {
-    let tree = sys::mount::clone_tree(source).map_err(|error| ("open_tree", error.into()))?;
+    let tree = detached(source, read_only)?;
+    sys::mount::attach(tree.as_fd(), target).map_err(|error| ("move_mount", error.into()))
+}
+
+/// Binds a directory beneath a mount.
+fn bind_beneath(source: BorrowedFd<'_>, covering: OwnedFd) -> Result<(), FailedStep> {
+    let tree = detached(source, false)?;
+    sys::mount::attach_beneath(tree.as_fd(), covering.as_fd()).map_err(|error| ("move_mount beneath", error.into()))
+}
+
+/// Returns a mount of a directory that is attached nowhere yet.
+fn detached(directory: BorrowedFd<'_>, read_only: bool) -> Result<OwnedFd, FailedStep> {
+    let tree = sys::mount::clone_tree(directory).map_err(|error| ("open_tree", error.into()))?;
     let mut attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     if read_only {
         attributes |= libc::MOUNT_ATTR_RDONLY;
     }
     sys::mount::set_attributes(tree.as_fd(), attributes).map_err(|error| ("mount_setattr", error.into()))?;
-    sys::mount::attach(tree.as_fd(), target).map_err(|error| ("move_mount", error.into()))
+    Ok(tree)
 }
 
 /// Device and inode of a directory; `None` if it does not exist. `st_dev` is the same on both sides of a bind.
@@ -212,12 +249,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const ATTEMPTS: usize = 100_000;
 
 impl Peel<'_> {
-    fn peel(&self) -> Result<usize, MountError> {
+    /// Removes at most this many mounts, and returns their number.
+    fn peel(&self, most: usize) -> Result<usize, MountError> {
         let mut unmounted = 0;
         let mut busy_since = None;
         let mut pause = Duration::from_millis(5);
         for _ in 0..ATTEMPTS {
-            if !self.is_mounted()? {
+            if unmounted == most || !self.is_mounted()? {
                 return Ok(unmounted);
             }
             let out_of_patience = busy_since.is_some_and(|since: Instant| since.elapsed() >= PATIENCE);

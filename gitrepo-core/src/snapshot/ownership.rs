@@ -48,6 +48,11 @@ impl Ownership {
         Self { uid, gid: group.unwrap_or(uid), group: access }
     }
 
+    /// Returns the user and the group.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner { uid: self.uid, gid: self.gid }
+    }
+
     /// Whether this is [`Ownership::ROOT`].
     pub fn is_root(&self) -> bool {
         *self == Self::ROOT
@@ -88,9 +93,9 @@ pub(crate) struct VolumeRoot {
 impl VolumeRoot {
     /// Returns the root of a volume for these writers: everybody may write to it, as to that of `gitRepo` and `emptyDir`;
     /// or, if there is a group, only the owner and the group, whom the kubelet would have given it.
-    pub(crate) fn of_writers(uid: u32, group: Option<u32>) -> Self {
-        let mode = if group.is_some() { 0o2775 } else { 0o777 };
-        Self { owner: Owner { uid, gid: group.unwrap_or(uid) }, mode }
+    pub(crate) fn of(writers: Ownership) -> Self {
+        let mode = if writers.group == GroupAccess::Write { 0o2775 } else { 0o777 };
+        Self { owner: writers.owner(), mode }
     }
 }
 

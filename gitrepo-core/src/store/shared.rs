@@ -123,6 +123,29 @@ impl VolumeSlot {
         Ok(self.tree())
     }
 
+    /// Installs `prepared`, a complete tree inside `staging`, as the shared copy in the place of the layer, durably. The
+    /// layer's directories stay, since they may be mounted.
+    pub(crate) fn install_tree(&self, staging: &Staging, prepared: &Path, copy: &SharedCopy) -> Result<(), StoreError> {
+        debug_assert!(prepared.starts_with(staging.path()) && !copy.layer);
+        durable::sync_filesystem(prepared)?;
+        let tree = self.tree();
+        self.layout.trash.discard(&tree, Deletion::Later)?;
+        durable::rename(prepared, &tree)?;
+        self.describe(copy)
+    }
+
+    /// Discards the tree of [`VolumeSlot::install_tree`]: `layer` describes what remains.
+    pub(crate) fn discard_tree(&self, layer: &SharedCopy) -> Result<(), StoreError> {
+        debug_assert!(layer.layer);
+        self.describe(layer)?;
+        self.layout.trash.discard(&self.tree(), Deletion::Later)
+    }
+
+    /// Replaces the description of the shared copy or layer, durably.
+    fn describe(&self, copy: &SharedCopy) -> Result<(), StoreError> {
+        durable::replace_json(&self.directory.join(SHARED_DIRECTORY).join(META_FILE), copy, Durability::Durable)
+    }
+
     /// Returns the volume's shared layer.
     pub(crate) fn layer(&self) -> Layer {
         Self::layer_in(&self.directory.join(SHARED_DIRECTORY))

@@ -109,6 +109,11 @@ impl TargetSlot {
         Ok(copy)
     }
 
+    /// Discards the target's private copy.
+    pub(crate) fn discard_copy(&self) -> Result<(), StoreError> {
+        self.layout.trash.discard(&self.copy_dir(), Deletion::Later)
+    }
+
     /// Forgets the target: durably removes its record and its private copy.
     pub(crate) fn remove(&self, deletion: Deletion) -> Result<(), StoreError> {
         self.layout.trash.discard(&self.directory, deletion)?;

@@ -50,6 +50,29 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> nix::Resu
     Errno::result(result).map(drop)
 }
 
+/// `MOVE_MOUNT_BENEATH` of `linux/mount.h`.
+const BENEATH: libc::c_uint = 0x200;
+
+/// Whether the kernel has [`attach_beneath`]. One that does not know the flag refuses it before it looks at anything else.
+pub(crate) fn attach_beneath_works() -> bool {
+    let invalid: libc::c_int = -1;
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH | BENEATH;
+    // SAFETY: without a descriptor nothing can happen, and the paths are C strings.
+    let result = unsafe { libc::syscall(libc::SYS_move_mount, invalid, c"".as_ptr(), invalid, c"".as_ptr(), flags) };
+    Errno::result(result) == Err(Errno::EBADF)
+}
+
+/// Attaches a mount of [`clone_tree`] beneath the topmost mount on a directory, whose root is `covering` (Linux 6.5). It
+/// shows once that one is unmounted.
+pub(crate) fn attach_beneath(mount: BorrowedFd<'_>, covering: BorrowedFd<'_>) -> nix::Result<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH | BENEATH;
+    // SAFETY: both descriptors are open for the duration of the call and the paths are C strings.
+    let result = unsafe {
+        libc::syscall(libc::SYS_move_mount, mount.as_raw_fd(), c"".as_ptr(), covering.as_raw_fd(), c"".as_ptr(), flags)
+    };
+    Errno::result(result).map(drop)
+}
+
 /// Whether the kernel has the system calls of [`clone_tree`], [`set_attributes`] and [`attach`], and no filter hides
 /// them.
 pub(crate) fn detached_mounts_work() -> bool {

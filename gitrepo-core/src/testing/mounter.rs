@@ -53,6 +53,8 @@ pub enum Call {
     List,
     /// [`Mounter::freeze`].
     Freeze(PathBuf),
+    /// [`Mounter::replace`], with the source and the target.
+    Replace(PathBuf, PathBuf),
     /// [`Mounter::sweep`].
     Sweep,
 }
@@ -176,6 +178,25 @@ impl Mounter for FakeMounter {
         }
     }
 
+    fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError> {
+        let mut state = self.called(Call::Replace(source.into(), target.into()));
+        let mount = Mount::bind(source, target, false);
+        check_parts(&mount)?;
+        let mut on_target = state.mounts.iter_mut().filter(|mount| mount.target == target);
+        match (on_target.next(), on_target.next()) {
+            (Some(only), None) => *only = mount,
+            _ => {
+                let source = io::Error::other("not one mount is there");
+                return Err(MountError::Attach { mount: Box::new(mount), step: "find the mount to replace", source });
+            }
+        }
+        Ok(())
+    }
+
+    fn can_replace(&self) -> bool {
+        true
+    }
+
     fn sweep(&self) -> Result<usize, MountError> {
         let _state = self.called(Call::Sweep);
         Ok(0)
@@ -294,6 +315,7 @@ pub enum Verb {
     List,
     CheckOverlays,
     Freeze,
+    Replace,
     Sweep,
 }
 
@@ -357,6 +379,19 @@ impl<M: Mounter> Mounter for FailingMounter<M> {
     fn freeze(&self, target: &Path) -> Result<(), MountError> {
         self.check(Verb::Freeze, |source| MountError::Freeze { target: target.into(), step: "injected", source })?;
         self.inner.freeze(target)
+    }
+
+    fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError> {
+        self.check(Verb::Replace, |error| MountError::Attach {
+            mount: Box::new(Mount::bind(source, target, false)),
+            step: "injected",
+            source: error,
+        })?;
+        self.inner.replace(source, target)
+    }
+
+    fn can_replace(&self) -> bool {
+        self.inner.can_replace()
     }
 
     fn sweep(&self) -> Result<usize, MountError> {

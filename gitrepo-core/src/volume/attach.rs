@@ -214,7 +214,10 @@ impl Volumes {
     fn is_mount_of(&self, mount: &MountPoint, record: &Record) -> bool {
         match record.shows {
             Shows::Snapshot => self.store.is_mount_of_snapshot(mount, &record.snapshot),
-            _ => self.store.is_mount_of(mount, self.attachment(record).path()),
+            // A call that was making a copy of a layer may have died before the target showed what the record says.
+            _ => [self.copy_of(record), self.layer_of(record).upper()]
+                .iter()
+                .any(|own| self.store.is_mount_of(mount, own)),
         }
     }
 
@@ -229,8 +232,7 @@ impl Volumes {
                 };
                 overlay(&layer, lower)
             }
-            Shows::SharedCopy => Attachment::Bind { source: self.store.shared_tree(&record.volume_id) },
-            Shows::Copy => Attachment::Bind { source: self.store.copy_dir(record) },
+            Shows::SharedCopy | Shows::Copy => Attachment::Bind { source: self.copy_of(record) },
             Shows::Snapshot => self.store.snapshot_attachment(&record.snapshot),
         }
     }
@@ -244,6 +246,14 @@ impl Volumes {
             Attachment::Image { .. } | Attachment::Overlay { .. } => self.snapshots.gateway().policy().label().cloned(),
         };
         Mount { attachment, target: record.target.clone(), read_only, label }
+    }
+
+    /// Returns the path of the copy that a recorded volume shows, if it shows one.
+    pub(super) fn copy_of(&self, record: &Record) -> PathBuf {
+        match record.shows.is_shared() {
+            true => self.store.shared_tree(&record.volume_id),
+            false => self.store.copy_dir(record),
+        }
     }
 
     /// Returns the layer that a recorded volume shows, if it shows one.

@@ -17,19 +17,29 @@ use crate::mount::MountPoint;
 use crate::reserve::Reserve;
 use crate::snapshot;
 use crate::snapshot::CopyError;
+use crate::snapshot::GroupAccess;
 use crate::snapshot::LabelFailure;
-use crate::snapshot::Owner;
+use crate::snapshot::Ownership;
 use crate::snapshot::VolumeRoot;
 use crate::snapshot::Writers;
 use crate::store::Deletion;
 use crate::store::Record;
 use crate::store::SharedCopy;
 use crate::store::SnapshotLease;
+use crate::store::SnapshotMeta;
 use crate::store::Staging;
 use crate::store::StoreError;
 use crate::store::TargetSlot;
 use crate::store::VolumeSlot;
 use crate::watch::Watch;
+
+/// A tree to copy.
+pub(super) struct Source<'a> {
+    /// Where its files are.
+    pub(super) tree: &'a Path,
+    /// The metadata of its snapshot.
+    pub(super) meta: &'a SnapshotMeta,
+}
 
 impl Volumes {
     /// Returns the target's own copy. Makes it if there is none, and installs it once it is complete.
@@ -51,7 +61,7 @@ impl Volumes {
         }
         self.in_staging(|staging| {
             let made = staging.path().join("copy");
-            self.copy_tree(source, &made, request, &watch.cancel)?;
+            self.copy_snapshot(source, &made, request, &watch.cancel)?;
             Ok(slot.install_copy(staging, &made)?)
         })
     }
@@ -71,7 +81,7 @@ impl Volumes {
         self.in_staging(|staging| {
             let made = staging.path().join("shared");
             std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
-            self.copy_tree(source, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
+            self.copy_snapshot(source, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
             Ok(volume.install(staging, &made, &SharedCopy::of(record))?)
         })
     }
@@ -86,10 +96,10 @@ impl Volumes {
     }
 
     /// Makes a copy in a staging directory. What a failure leaves there is deleted once the target's lock is released.
-    fn in_staging(
+    pub(super) fn in_staging<T>(
         &self,
-        make: impl FnOnce(&Staging) -> Result<PathBuf, PublishError>,
-    ) -> Result<PathBuf, PublishError> {
+        make: impl FnOnce(&Staging) -> Result<T, PublishError>,
+    ) -> Result<T, PublishError> {
         let staging = self.store.staging()?;
         let made = make(&staging);
         if made.is_err()
@@ -142,14 +152,14 @@ impl Volumes {
         self.release(&volume, volume_id, target)
     }
 
-    fn sharers_but(&self, volume_id: &str, target: &Path) -> Result<Vec<Record>, StoreError> {
+    pub(super) fn sharers_but(&self, volume_id: &str, target: &Path) -> Result<Vec<Record>, StoreError> {
         let mut sharers = self.store.sharers(volume_id)?;
         sharers.retain(|record| record.target != target);
         Ok(sharers)
     }
 
     /// Whether the shared copy is mounted on another target. This finds targets whose record is lost.
-    fn is_shown_elsewhere(&self, volume_id: &str, target: &Path) -> Result<bool, MountError> {
+    pub(super) fn is_shown_elsewhere(&self, volume_id: &str, target: &Path) -> Result<bool, MountError> {
         if !self.store.has_shared_copy(volume_id) {
             return Ok(false);
         }
@@ -158,25 +168,36 @@ impl Volumes {
         Ok(self.mounter.list()?.iter().any(|mount| mount.target != target && is_shown(mount)))
     }
 
-    fn copy_tree(
+    fn copy_snapshot(
         &self,
         source: &SnapshotLease,
         made: &Path,
         request: &VolumeRequest,
         cancel: &Cancel,
     ) -> Result<(), PublishError> {
+        let tree = source.attachment()?;
+        self.copy_tree(Source { tree: tree.path(), meta: source.meta() }, made, request.ownership(), cancel)
+    }
+
+    /// Makes a copy of a tree for these writers.
+    pub(super) fn copy_tree(
+        &self,
+        source: Source<'_>,
+        made: &Path,
+        writers: Ownership,
+        cancel: &Cancel,
+    ) -> Result<(), PublishError> {
+        let Source { tree, meta } = source;
         let config = self.snapshots.gateway().policy().config();
-        let (bytes, limit) = (source.meta().summary.bytes, config.limits.writable_bytes);
+        let (bytes, limit) = (meta.summary.bytes, config.limits.writable_bytes);
         if bytes > limit {
-            return Err(PublishError::TooLargeToWrite { commit: source.meta().commit, bytes, limit });
+            return Err(PublishError::TooLargeToWrite { commit: meta.commit, bytes, limit });
         }
         std::fs::create_dir(made).map_err(StoreError::io("make", made))?;
-        let owner = Owner { uid: request.spec.uid, gid: request.group.unwrap_or(request.spec.uid) };
-        let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
         let reserve = Reserve::new(made.to_owned(), config.cache.reserve_bytes).making_room(self.room());
-        snapshot::copy(source.attachment()?.path(), made, owner, writers, reserve, cancel)?;
-        let root = VolumeRoot::of_writers(request.spec.uid, request.group);
-        fs::set_permissions(made, fs::Permissions::from_mode(root.mode))
+        let access = if writers.group == GroupAccess::Write { Writers::Group } else { Writers::Owner };
+        snapshot::copy(tree, made, writers.owner(), access, reserve, cancel)?;
+        fs::set_permissions(made, fs::Permissions::from_mode(VolumeRoot::of(writers).mode))
             .map_err(StoreError::io("set the permissions of", made))?;
         if let Some(label) = self.snapshots.gateway().policy().label() {
             snapshot::label(made, label, cancel).map_err(|failure| match failure {
@@ -185,9 +206,8 @@ impl Volumes {
             })?;
         }
         // Last, since it says of each file what lstat(2) says.
-        let (tree, shown) = (&source.meta().tree, source.meta().working_repository.as_ref());
         let failed = |source| CopyError::Io { action: "write", path: snapshot::GIT_INDEX.to_owned(), source };
-        Ok(snapshot::refresh_index(made, tree, shown).map_err(failed)?)
+        Ok(snapshot::refresh_index(made, &meta.tree, meta.working_repository.as_ref()).map_err(failed)?)
     }
 }
 

@@ -130,6 +130,26 @@ pub enum PublishError {
         /// The volume.
         volume_id: String,
     },
+    /// A layer cannot become a copy any more.
+    #[error(
+        "the pod of {} has \"hostUsers: false\" and has written to its volume, so that the overlay there cannot become a \
+         copy; set \"writable: copy\", and delete the pod",
+        target.display()
+    )]
+    LayerWritten {
+        /// The target.
+        target: PathBuf,
+    },
+    /// The kernel cannot put a copy in the place of an overlay.
+    #[error(
+        "the pod of {} has \"hostUsers: false\", and before Linux 6.5 the overlay there cannot become a copy; set \
+         \"writable: copy\", and delete the pod",
+        target.display()
+    )]
+    NotReplaceable {
+        /// The target.
+        target: PathBuf,
+    },
     /// Only an image would keep the volume read-only, and the node has none.
     #[error("only an image stays read-only whoever mounts it further, and this node has none: {reason}")]
     NotAnImage {
@@ -162,6 +182,8 @@ impl PublishError {
             Self::TargetMounted { .. }
             | Self::SharedOtherwise { .. }
             | Self::NotMapped { .. }
+            | Self::LayerWritten { .. }
+            | Self::NotReplaceable { .. }
             | Self::NotAnImage { .. } => Kind::FailedPrecondition,
             // It passes, whatever it is.
             Self::NoOverlays { source } => match source.kind() {

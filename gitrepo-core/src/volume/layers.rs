@@ -38,7 +38,7 @@ impl Volumes {
         snapshot: &SnapshotLease,
         watch: &Watch,
     ) -> Result<(), PublishError> {
-        let root = VolumeRoot::of_writers(request.spec.uid, request.group);
+        let root = VolumeRoot::of(request.ownership());
         let layer = match &held.volume {
             Some(volume) => self.shared_layer(volume, record, root)?,
             None => held.slot.layer(root)?,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use gitrepo_core::error::Kind;
+use gitrepo_core::volume::Format;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::Published;
 use gitrepo_core::volume::State;
@@ -36,6 +37,9 @@ impl NodeService {
         let failure = match self.try_publish(call, request, deadline).await {
             Ok(published) => {
                 call.published(&published);
+                if published.format == Format::Overlay {
+                    self.user_namespaces.watch(Path::new(&target));
+                }
                 return Ok(published);
             }
             Err(failure) => failure,
@@ -183,6 +187,7 @@ mod tests {
     use crate::name_lock::NameLocks;
     use crate::proto::csi::v1::volume_capability::access_mode::Mode;
     use crate::storage::Storage;
+    use crate::user_namespaces::UserNamespaces;
 
     /// Returns a node service that refuses every repository.
     fn service(place: &TempDir) -> NodeService {
@@ -199,7 +204,9 @@ mod tests {
         let storage = Arc::new(Storage::new(open));
         let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), Duration::from_secs(60));
         let kubelet_dir = place.path().join("kubelet");
-        NodeService { node_id: "node".to_owned(), kubelet_dir, storage, jobs, locks: NameLocks::default(), metrics }
+        let user_namespaces = UserNamespaces::new(Arc::clone(&storage), kubelet_dir.join("pods"));
+        let (node_id, locks) = ("node".to_owned(), NameLocks::default());
+        NodeService { node_id, kubelet_dir, storage, jobs, locks, user_namespaces, metrics }
     }
 
     /// Publishes with this much time, and returns the failure.

@@ -15,12 +15,14 @@ def run(c: Node):
         raise Skipped("kubelets give pods their own users since 1.33")
     volumes = {
         "csi-read": csi(c.url("small")),
-        "csi-private": csi(c.url("small"), read_only=False, writable="copy"),
+        # An overlay until the kubelet has made the user namespace; then a copy.
+        "csi-overlay": csi(c.url("small"), read_only=False),
+        "csi-copy": csi(c.url("small"), read_only=False, writable="copy"),
         "flex-read": flex(c.url("small")),
-        "flex-private": flex(c.url("small"), read_only=False, writable="copy"),
+        "flex-copy": flex(c.url("small"), read_only=False, writable="copy"),
     }
-    # As the documentation says of volumes that are overlays.
-    c.apply(pod("overlay", csi(c.url("small"), read_only=False), hostUsers=False))
+    # As the documentation says of overlays of the FlexVolume driver, which does not run in between.
+    c.apply(pod("overlay", flex(c.url("small"), read_only=False), hostUsers=False))
     c.start(*(pod(name, volume, hostUsers=False) for name, volume in volumes.items()))
     c.event("overlay", "idmap")
     for name in volumes:

@@ -4,7 +4,6 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 
-use gitrepo_core::cancel::Cancel;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::testing::FakeMounter;
 use gitrepo_core::testing::mounter::Call;
@@ -125,26 +124,6 @@ fn a_layer_that_grew_beyond_the_limit_is_read_only_and_abnormal_until_it_is_unpu
         bench.unpublish(pod).unwrap();
     }
     bench.assert_nothing_is_left();
-}
-
-#[test]
-fn a_pod_that_is_known_to_have_a_user_namespace_gets_a_copy() {
-    let bench = Bench::with_mounter(FakeMounter::with_overlays());
-    let pod = bench.target("uid");
-    let target = pod.join("volumes/kubernetes.io~csi/data/mount");
-    std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-    for has_namespace in [false, true] {
-        if has_namespace {
-            std::fs::write(pod.join("userns"), "{}").unwrap();
-        }
-        let target_path = target.to_str().unwrap().to_owned();
-        bench.publish(NodePublishVolumeRequest { readonly: false, target_path, ..bench.request("uid") }).unwrap();
-        let mounts = bench.mounter.list().unwrap();
-        let mount = mounts.iter().find(|mount| mount.target == target).unwrap();
-        assert_eq!(mount.upper().is_none(), has_namespace, "{mount:?}");
-        let volumes = bench.node.storage.volumes().unwrap();
-        volumes.unpublish(Some("csi-uid"), &target, &Cancel::new()).unwrap();
-    }
 }
 
 #[test]

@@ -75,6 +75,14 @@ impl Mounter for WithoutImages {
         self.mounter.freeze(target)
     }
 
+    fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError> {
+        self.mounter.replace(source, target)
+    }
+
+    fn can_replace(&self) -> bool {
+        self.mounter.can_replace()
+    }
+
     fn sweep(&self) -> Result<usize, MountError> {
         self.mounter.sweep()
     }

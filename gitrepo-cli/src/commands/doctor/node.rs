@@ -137,14 +137,17 @@ fn format(volumes: &Volumes, choice: SnapshotChoice) -> Check {
 fn writable(volumes: &Volumes) -> Check {
     const NAME: &str = "writable volumes";
     match volumes.without_overlays() {
-        None if volumes.serving().format == Format::Image => {
-            Check::ok(NAME, "writable volumes are overlays; pods with hostUsers: false need writable: copy")
+        None => {
+            let kinds = match volumes.serving().format {
+                Format::Image => "writable volumes are overlays",
+                _ => "writable volumes are overlays, and copies if they have a uid or a group",
+            };
+            let mapped = match volumes.can_replace_layers() {
+                true => "pods with hostUsers: false get copies, with FlexVolume only if they say writable: copy",
+                false => "pods with hostUsers: false need writable: copy (before Linux 6.5)",
+            };
+            Check::ok(NAME, format!("{kinds}; {mapped}"))
         }
-        None => Check::ok(
-            NAME,
-            "writable volumes are overlays, and copies if they have a uid or a group; pods with hostUsers: false need \
-             writable: copy",
-        ),
         Some(reason) => Check::warn(
             NAME,
             format!("writable volumes are copies: {reason}"),
