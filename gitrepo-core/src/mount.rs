@@ -62,7 +62,8 @@ pub trait Mounter: Send + Sync {
     fn freeze(&self, target: &Path) -> Result<(), MountError>;
 
     /// Binds `source`, to be written, in the place of the mount on `target`. At every moment the target shows one of the two
-    /// and nothing else. Fails if nothing or more than one thing is mounted there.
+    /// and nothing else. Fails if nothing is mounted there, or more than one thing, except that `source` may be there
+    /// beneath already, where a process that died has put it.
     fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError>;
 
     /// Whether the kernel can do that (Linux 6.5).

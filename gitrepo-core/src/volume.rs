@@ -47,6 +47,7 @@ mod room;
 mod show;
 mod sweep;
 mod unpublish;
+mod untouched;
 mod written;
 
 use format::Trial;

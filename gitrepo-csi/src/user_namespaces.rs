@@ -5,7 +5,6 @@
 //! `pkg/kubelet/userns`), soon after the pod's volumes are published. So the directory of every pod with an overlay is
 //! watched. If a container is started before the copy is complete, the runtime fails, and the kubelet tries again.
 
-use std::collections::BTreeSet;
 use std::future::pending;
 use std::io;
 use std::os::fd::AsFd;
@@ -15,13 +14,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gitrepo_core::cancel::Cancel;
-use gitrepo_core::error::Kind;
-use gitrepo_core::error::chain;
 use gitrepo_core::store::Record;
-use gitrepo_core::volume::Volumes;
-use gitrepo_core::watch::Watch;
+use gitrepo_core::volume::PublishError;
 use gitrepo_frontend::pods;
+use nix::errno::Errno;
 use nix::sys::inotify::AddWatchFlags;
 use nix::sys::inotify::InitFlags;
 use nix::sys::inotify::Inotify;
@@ -29,21 +25,21 @@ use nix::sys::inotify::InotifyEvent;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+mod replacing;
+
+use replacing::Replacing;
+
 use crate::ORIGIN;
 use crate::deadline;
-use crate::deadline::EndsWith;
 use crate::failure::CallFailure;
 use crate::storage::Storage;
 use crate::sys;
 
-/// The time between two looks at all volumes, in case an event was lost or a copy failed.
+/// The time between two looks at all volumes, in case an event was lost, and before a copy that failed is tried again.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// For the log, if the kernel tells nothing of the directories of pods.
 const EVERY_MINUTE: &str = "pods with user namespaces are noticed only every minute";
-
-/// How long one copy may take.
-const TO_COPY: Duration = Duration::from_secs(5 * 60);
 
 /// The pods of a node whose volumes may have to become copies. Clones share everything.
 #[derive(Clone)]
@@ -74,10 +70,13 @@ impl UserNamespaces {
     pub fn watch(&self, target: &Path) {
         let Some(pod) = self.pod_of(target) else { return };
         if let Some(inotify) = &self.events.inotify {
-            // The kubelet renames the finished file. A pod that is gone needs no watch.
+            // The kubelet renames the finished file.
             let arrival = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ONLYDIR;
-            if let Err(error) = inotify.add_watch(&pod, arrival) {
-                tracing::debug!(pod = %pod.display(), %error, "a pod cannot be watched");
+            match inotify.add_watch(&pod, arrival) {
+                Ok(_) => {}
+                // The pod is gone.
+                Err(Errno::ENOENT) => {}
+                Err(error) => tracing::warn!(pod = %pod.display(), %error, "{EVERY_MINUTE}"),
             }
         }
         if pods::have_user_namespace(target) {
@@ -91,48 +90,48 @@ impl UserNamespaces {
             let opened = inotify.as_fd().try_clone_to_owned().and_then(sys::readable);
             opened.inspect_err(|error| tracing::warn!(%error, "{EVERY_MINUTE}")).ok()
         });
-        let mut hopeless = BTreeSet::new();
+        let mut replacing = Replacing::new(Arc::clone(&self.storage));
         loop {
-            match self.look(hopeless).await {
-                Ok(still) => hopeless = still,
+            match self.look().await {
+                Ok(targets) => replacing.begin(targets),
                 Err(failure) => {
                     tracing::warn!(error = failure.message, "cannot look for volumes of pods with user namespaces");
-                    hopeless = BTreeSet::new();
                 }
             }
             tokio::select! {
                 () = self.events.found.notified() => {}
                 () = self.told(readable.as_ref()) => {}
+                () = replacing.ended() => {}
                 () = tokio::time::sleep(INTERVAL) => {}
             }
         }
     }
 
-    /// Looks at all volumes: makes the overlays of pods with a user namespace copies, and watches the other pods. Returns
-    /// the targets that will never show a copy, of which the log says so once.
-    pub async fn look(&self, hopeless: BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>, CallFailure> {
-        let (this, cancel) = (self.clone(), Cancel::new());
-        let ends = EndsWith(cancel.clone());
-        let looked = deadline::on_a_thread(move || {
+    /// Looks at all volumes: returns the overlays that have to become copies, and watches the pods of the others.
+    ///
+    /// # Errors
+    ///
+    /// If the store or the mount table cannot be read.
+    pub async fn look(&self) -> Result<Vec<Record>, CallFailure> {
+        let this = self.clone();
+        deadline::on_a_thread(move || {
             let volumes = this.storage.volumes()?;
-            let records = volumes.store().records()?.into_iter().filter(|record| record.origin == ORIGIN);
-            let of_pods =
-                records.filter(|record| !record.shows.is_read_only() && this.pod_of(&record.target).is_some());
-            let replaced = of_pods.filter(|record| {
+            let mut found = Vec::new();
+            for record in volumes.store().records()?.into_iter().filter(|record| record.origin == ORIGIN) {
+                if record.shows.is_read_only() || this.pod_of(&record.target).is_none() {
+                    continue;
+                }
                 if !pods::have_user_namespace(&record.target) {
                     if record.shows.is_layer() {
                         this.watch(&record.target);
                     }
-                    return false;
+                } else if volumes.shows_layer(&record).map_err(PublishError::from)? {
+                    found.push(record);
                 }
-                let is_known = hopeless.contains(&record.target);
-                is_known || is_hopeless(&volumes, record, &cancel.within(TO_COPY))
-            });
-            Ok(replaced.map(|record| record.target).collect())
-        });
-        let looked = looked.await;
-        drop(ends);
-        looked
+            }
+            Ok(found)
+        })
+        .await
     }
 
     /// Waits until a watched pod may have a user namespace; without a watch, for ever.
@@ -163,20 +162,4 @@ impl UserNamespaces {
 fn is_news(event: &InotifyEvent) -> bool {
     event.name.as_ref().is_some_and(|name| name == pods::USER_NAMESPACE)
         || event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)
-}
-
-/// Makes the overlay of a target a copy. Returns whether it cannot become one.
-fn is_hopeless(volumes: &Volumes, record: &Record, cancel: &Cancel) -> bool {
-    let (volume_id, target) = (&record.volume_id, record.target.display());
-    match volumes.replace_layer(record, &Watch::until(cancel.clone())) {
-        Ok(true) => {
-            tracing::info!(volume_id, %target, "the pod has a user namespace, so the overlay of its volume is a copy now");
-            false
-        }
-        Ok(false) => false,
-        Err(error) => {
-            tracing::warn!(volume_id, %target, error = %chain(&error), "the volume of a pod with a user namespace is no copy");
-            error.kind() == Kind::FailedPrecondition
-        }
-    }
 }

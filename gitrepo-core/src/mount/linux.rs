@@ -180,15 +180,20 @@ impl Mounter for LinuxMounter {
         };
         let opened = directory::open(source, Role::Source)?;
         let (parent, name) = directory::open_parent(target, Role::Target)?;
-        match self.list()?.iter().filter(|mount| mount.target == target).count() {
-            1 => {}
-            count => {
-                let error = io::Error::other(format!("{count} mounts are there instead of one"));
+        let mounts = self.list()?;
+        let on_target: Vec<_> = mounts.iter().filter(|mount| mount.target == target).collect();
+        match on_target[..] {
+            // Closed at once: a mount whose root is open is busy.
+            [_] => bind_beneath(opened.as_fd(), directory::open(target, Role::Target)?).map_err(failed)?,
+            // The list does not tell which one is on top.
+            [one, other]
+                if (is_bind_of(one, source) || is_bind_of(other, source))
+                    && identity(target, Role::Target)? != identity(source, Role::Source)? => {}
+            _ => {
+                let error = io::Error::other(format!("{} mounts are there instead of one", on_target.len()));
                 return Err(failed(("find the mount to replace", error)));
             }
         }
-        // Closed at once: a mount whose root is open is busy.
-        bind_beneath(opened.as_fd(), directory::open(target, Role::Target)?).map_err(failed)?;
         Peel { target, parent: parent.as_fd(), name: &name }.peel(1).map(drop)
     }
 
@@ -210,6 +215,12 @@ fn bind_detached(source: BorrowedFd<'_>, target: BorrowedFd<'_>, read_only: bool
 fn bind_beneath(source: BorrowedFd<'_>, covering: OwnedFd) -> Result<(), FailedStep> {
     let tree = detached(source, false)?;
     sys::mount::attach_beneath(tree.as_fd(), covering.as_fd()).map_err(|error| ("move_mount beneath", error.into()))
+}
+
+/// Whether a mount that is hidden beneath another shows this directory. Its path in the filesystem is a part of the whole.
+fn is_bind_of(mount: &MountPoint, source: &Path) -> bool {
+    let inside = mount.root.strip_prefix("/").unwrap_or(&mount.root);
+    mount.upper().is_none() && mount.image().is_none() && inside != Path::new("") && source.ends_with(inside)
 }
 
 /// Returns a mount of a directory that is attached nowhere yet.

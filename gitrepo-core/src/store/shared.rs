@@ -80,6 +80,11 @@ impl SharedCopy {
     pub(crate) fn is_of(&self, record: &Record) -> bool {
         self.commit == record.commit && self.content == record.content && self.layer == record.shows.is_layer()
     }
+
+    /// Whether this describes the layer in whose place a target with this record shows a copy.
+    pub(crate) fn became(&self, record: &Record) -> bool {
+        self.layer && !record.shows.is_layer() && self.commit == record.commit && self.content == record.content
+    }
 }
 
 /// One volume, locked: while this lives, no other process makes, joins or removes its shared copy.
@@ -123,26 +128,22 @@ impl VolumeSlot {
         Ok(self.tree())
     }
 
-    /// Installs `prepared`, a complete tree inside `staging`, as the shared copy in the place of the layer, durably. The
-    /// layer's directories stay, since they may be mounted.
-    pub(crate) fn install_tree(&self, staging: &Staging, prepared: &Path, copy: &SharedCopy) -> Result<(), StoreError> {
-        debug_assert!(prepared.starts_with(staging.path()) && !copy.layer);
+    /// Installs `prepared`, a complete tree inside `staging`, beside the shared layer, durably. [`VolumeSlot::describe`] puts
+    /// it in the layer's place. The layer's directories stay, since they may be mounted.
+    pub(crate) fn install_tree(&self, staging: &Staging, prepared: &Path) -> Result<(), StoreError> {
+        debug_assert!(prepared.starts_with(staging.path()));
         durable::sync_filesystem(prepared)?;
-        let tree = self.tree();
-        self.layout.trash.discard(&tree, Deletion::Later)?;
-        durable::rename(prepared, &tree)?;
-        self.describe(copy)
+        self.discard_tree()?;
+        durable::rename(prepared, &self.tree())
     }
 
-    /// Discards the tree of [`VolumeSlot::install_tree`]: `layer` describes what remains.
-    pub(crate) fn discard_tree(&self, layer: &SharedCopy) -> Result<(), StoreError> {
-        debug_assert!(layer.layer);
-        self.describe(layer)?;
+    /// Discards the tree of [`VolumeSlot::install_tree`].
+    pub(crate) fn discard_tree(&self) -> Result<(), StoreError> {
         self.layout.trash.discard(&self.tree(), Deletion::Later)
     }
 
     /// Replaces the description of the shared copy or layer, durably.
-    fn describe(&self, copy: &SharedCopy) -> Result<(), StoreError> {
+    pub(crate) fn describe(&self, copy: &SharedCopy) -> Result<(), StoreError> {
         durable::replace_json(&self.directory.join(SHARED_DIRECTORY).join(META_FILE), copy, Durability::Durable)
     }
 

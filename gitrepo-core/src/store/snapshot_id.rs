@@ -23,7 +23,7 @@ use crate::digest;
 const GENERATION: &str = "gitrepo snapshot 1";
 
 /// Part of the id of a snapshot with a `.git`, so that a change of what is in it gives new ids.
-const WORKING_REPOSITORY: &str = "gitrepo working repository 1";
+const WORKING_REPOSITORY: &str = "gitrepo working repository 2";
 
 /// Part of the id of a changed snapshot's successor.
 const SUCCESSOR: &str = "gitrepo snapshot in place of";

@@ -53,7 +53,8 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> nix::Resu
 /// `MOVE_MOUNT_BENEATH` of `linux/mount.h`.
 const BENEATH: libc::c_uint = 0x200;
 
-/// Whether the kernel has [`attach_beneath`]. One that does not know the flag refuses it before it looks at anything else.
+/// Whether the kernel has [`attach_beneath`]. With the rights to mount, one that does not know the flag refuses it before it
+/// looks at a descriptor.
 pub(crate) fn attach_beneath_works() -> bool {
     let invalid: libc::c_int = -1;
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH | BENEATH;

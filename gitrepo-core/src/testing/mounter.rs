@@ -182,9 +182,10 @@ impl Mounter for FakeMounter {
         let mut state = self.called(Call::Replace(source.into(), target.into()));
         let mount = Mount::bind(source, target, false);
         check_parts(&mount)?;
-        let mut on_target = state.mounts.iter_mut().filter(|mount| mount.target == target);
-        match (on_target.next(), on_target.next()) {
-            (Some(only), None) => *only = mount,
+        let on_target: Vec<_> = (0..state.mounts.len()).filter(|at| state.mounts[*at].target == target).collect();
+        match on_target[..] {
+            [only] => state.mounts[only] = mount,
+            [below, above] if state.mounts[below] == mount => drop(state.mounts.remove(above)),
             _ => {
                 let source = io::Error::other("not one mount is there");
                 return Err(MountError::Attach { mount: Box::new(mount), step: "find the mount to replace", source });

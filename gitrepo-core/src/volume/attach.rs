@@ -134,7 +134,8 @@ impl Volumes {
         } else {
             forget(slot, record)?;
         }
-        if record.shows.is_layer() {
+        // A copy may have been made in the place of a layer.
+        if record.shows.is_layer() || self.store.lower_path(&record.snapshot).exists() {
             self.release_lower(&record.snapshot.to_string());
         }
         Ok(mounts)
@@ -246,6 +247,11 @@ impl Volumes {
             Attachment::Image { .. } | Attachment::Overlay { .. } => self.snapshots.gateway().policy().label().cloned(),
         };
         Mount { attachment, target: record.target.clone(), read_only, label }
+    }
+
+    /// Whether a mount on the target of a record is of this layer.
+    pub(super) fn is_layer_on(&self, mount: &MountPoint, record: &Record, upper: &Path) -> bool {
+        mount.target == record.target && mount.upper().is_some() && self.store.is_mount_of(mount, upper)
     }
 
     /// Returns the path of the copy that a recorded volume shows, if it shows one.

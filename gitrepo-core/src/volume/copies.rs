@@ -90,6 +90,11 @@ impl Volumes {
     pub(super) fn has_shared(&self, volume: &VolumeSlot, record: &Record) -> Result<bool, PublishError> {
         match volume.shared_copy()? {
             Some(copy) if copy.is_of(record) => Ok(true),
+            // A call that made the layer a copy died before it said so here.
+            Some(copy) if copy.became(record) && volume.tree().exists() => {
+                volume.describe(&SharedCopy::of(record))?;
+                Ok(true)
+            }
             Some(copy) => Err(shared_otherwise(record, &copy)),
             None => Ok(false),
         }
@@ -114,9 +119,11 @@ impl Volumes {
     pub(super) fn pinned(&self, request: &VolumeRequest) -> Result<Option<SharedCopy>, PublishError> {
         let others = self.sharers_but(&request.volume_id, &request.target)?;
         let in_use = !others.is_empty() || self.is_shown_elsewhere(&request.volume_id, &request.target)?;
-        let copy = match in_use {
-            true => self.store.shared_copy(&request.volume_id)?.or_else(|| others.first().map(SharedCopy::of)),
-            false => None,
+        let described = if in_use { self.store.shared_copy(&request.volume_id)? } else { None };
+        let copy = match described {
+            // The records know first that a layer has become a copy.
+            Some(copy) => Some(others.iter().find(|other| copy.became(other)).map_or(copy, SharedCopy::of)),
+            None => others.first().filter(|_| in_use).map(SharedCopy::of),
         };
         match copy {
             Some(copy) if copy.content != request.content() => Err(PublishError::SharedOtherwise {

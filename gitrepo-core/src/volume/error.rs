@@ -132,8 +132,8 @@ pub enum PublishError {
     },
     /// A layer cannot become a copy any more.
     #[error(
-        "the pod of {} has \"hostUsers: false\" and has written to its volume, so that the overlay there cannot become a \
-         copy; set \"writable: copy\", and delete the pod",
+        "the pod of {} has \"hostUsers: false\", and something was written to its volume, so that the overlay there cannot \
+         become a copy; set \"writable: copy\", and delete the pod",
         target.display()
     )]
     LayerWritten {
@@ -142,8 +142,8 @@ pub enum PublishError {
     },
     /// The kernel cannot put a copy in the place of an overlay.
     #[error(
-        "the pod of {} has \"hostUsers: false\", and before Linux 6.5 the overlay there cannot become a copy; set \
-         \"writable: copy\", and delete the pod",
+        "the pod of {} has \"hostUsers: false\", and this node cannot put a copy in the place of the overlay there, as Linux \
+         6.5 can; set \"writable: copy\", and delete the pod",
         target.display()
     )]
     NotReplaceable {

@@ -11,7 +11,6 @@ use crate::cancel::Cancel;
 use crate::error::chain;
 use crate::mount::Attachment;
 use crate::mount::Mount;
-use crate::mount::MountError;
 use crate::mount::MountPoint;
 use crate::snapshot::VolumeRoot;
 use crate::store::Layer;
@@ -46,9 +45,19 @@ impl Volumes {
         let mount = |lower: &Path| {
             self.mounter.attach(&self.mount_of(overlay(&layer, lower.to_owned()), record, layer.is_full()))
         };
+        self.with_tree(snapshot, &watch.cancel, |lower| Ok(mount(lower)?))
+    }
+
+    /// Runs an action that reads the tree of a snapshot: its directory, or the lower mount of its image.
+    pub(super) fn with_tree(
+        &self,
+        snapshot: &SnapshotLease,
+        cancel: &Cancel,
+        action: impl Fn(&Path) -> Result<(), PublishError>,
+    ) -> Result<(), PublishError> {
         match snapshot.attachment()? {
-            image @ Attachment::Image { .. } => self.with_lower(snapshot.id(), image, &watch.cancel, mount),
-            attachment => Ok(mount(attachment.path())?),
+            image @ Attachment::Image { .. } => self.with_lower(snapshot.id(), image, cancel, action),
+            attachment => action(attachment.path()),
         }
     }
 
@@ -71,21 +80,21 @@ impl Volumes {
         id: &SnapshotId,
         image: Attachment,
         cancel: &Cancel,
-        action: impl Fn(&Path) -> Result<(), MountError>,
+        action: impl Fn(&Path) -> Result<(), PublishError>,
     ) -> Result<(), PublishError> {
         let label = self.snapshots.gateway().policy().label().cloned();
         let lower = Mount { attachment: image, target: self.store.lower_path(id), read_only: true, label };
         for _ in 0..TRIES {
             let slot = self.store.lower(id, Mode::Shared, cancel)?;
             if self.mounter.shows(&lower)? {
-                return Ok(action(slot.path())?);
+                return action(slot.path());
             }
             drop(slot);
             // The action may take a second, for which others need not wait. Until it begins, somebody may unmount this.
             drop(self.make_lower(id, &lower, cancel)?);
         }
         let slot = self.make_lower(id, &lower, cancel)?;
-        Ok(action(slot.path())?)
+        action(slot.path())
     }
 
     /// Mounts the lower mount of an image.

@@ -3,25 +3,47 @@
 //! The container runtime maps the ids of every volume of such a pod, and the kernel refuses that for overlays
 //! (`fs/overlayfs` does not set `FS_ALLOW_IDMAP`). The kubelet says that a pod has a user namespace only after its volumes
 //! are published. So the overlay is there first; but no container of the pod can have started, and nothing was written.
+//!
+//! The copy is made while nobody is locked out. Under the locks, the record comes first: from then on whoever finds the
+//! overlay there puts the copy in its place.
 
-use std::fs;
+use std::path::Path;
 
 use super::PublishError;
 use super::Volumes;
 use super::attach::PublishLocks;
 use super::copies::Source;
+use super::untouched;
 use crate::error::Kind;
-use crate::mount::Attachment;
+use crate::error::chain;
+use crate::mount::MountError;
 use crate::snapshot::Ownership;
 use crate::store::Record;
 use crate::store::SharedCopy;
 use crate::store::Shows;
-use crate::store::SnapshotLease;
+use crate::store::Staging;
 use crate::store::StoreError;
 use crate::store::TargetSlot;
 use crate::watch::Watch;
 
 impl Volumes {
+    /// Whether the kernel can replace overlays by copies (Linux 6.5).
+    pub fn can_replace_layers(&self) -> bool {
+        self.mounter.can_replace()
+    }
+
+    /// Whether a recorded target shows an overlay, whatever its record says: a call of [`Volumes::replace_layer`] may have
+    /// died.
+    ///
+    /// # Errors
+    ///
+    /// If the mount table cannot be read.
+    pub fn shows_layer(&self, record: &Record) -> Result<bool, MountError> {
+        let upper = self.layer_of(record).upper();
+        let is_layer = |mounts: Vec<_>| mounts.iter().any(|mount| self.is_layer_on(mount, record, &upper));
+        Ok(!record.shows.is_read_only() && is_layer(self.mounter.list()?))
+    }
+
     /// Makes the overlay on a recorded target a plain copy of the same tree, with the same owners: from then on the ids of
     /// the volume can be mapped. The target shows the overlay until it shows the whole copy. Returns whether it was an
     /// overlay. Any process may repeat this after any crash.
@@ -29,48 +51,34 @@ impl Volumes {
     /// # Errors
     ///
     /// [`PublishError::LayerWritten`] if something was written to the overlay, [`PublishError::NotMapped`] if other targets
-    /// share it, [`PublishError::NotReplaceable`] before Linux 6.5, and those of making a copy. Then the target shows what it did.
+    /// share it, [`PublishError::NotReplaceable`] before Linux 6.5, and those of making a copy. Then the target shows what
+    /// it did.
     pub fn replace_layer(&self, record: &Record, watch: &Watch) -> Result<bool, PublishError> {
         self.store.check()?;
-        let replaced = self.with_room(|| {
-            let slot = self.store.target(&record.volume_id, &record.target, &watch.cancel)?;
-            match slot.record()? {
-                Some(record) if record.shows.is_layer() => self.replace_recorded(&slot, &record, watch),
-                Some(record) if !record.shows.is_read_only() => self.finish_replacing(&record),
-                _ => Ok(false),
-            }
+        let replaced = self.with_room(|| match record.shows.is_layer() {
+            true => self.replace_recorded(record, watch),
+            false => self.finish_replacing(record, watch),
         });
         self.delete_discarded(replaced.as_ref().is_err_and(|error| error.kind() == Kind::ResourceExhausted));
         replaced
     }
 
-    /// Whether the kernel can replace overlays by copies (Linux 6.5).
-    pub fn can_replace_layers(&self) -> bool {
-        self.mounter.can_replace()
-    }
-
-    fn replace_recorded(&self, slot: &TargetSlot, record: &Record, watch: &Watch) -> Result<bool, PublishError> {
-        let held = PublishLocks { slot, volume: self.lock_if_shared(record, &watch.cancel)? };
+    fn replace_recorded(&self, record: &Record, watch: &Watch) -> Result<bool, PublishError> {
         // A target that lost its mount gets it back when it is published again.
         if !self.is_attached_as(record, false)? {
             return Ok(false);
         }
         self.check_replaceable(record)?;
-        let missing = || PublishError::Outdated { target: record.target.clone() };
-        let snapshot = self.store.snapshot(&record.snapshot)?.ok_or_else(missing)?;
-        let shows = if record.shows.is_shared() { Shows::SharedCopy } else { Shows::Copy };
-        let copied = Record { shows, ownership: None, ..record.clone() };
-        self.copy_lower(&held, record, &copied, &snapshot, watch)?;
-        // The record comes first: whoever finds it and the overlay shows the copy, which nobody can have written to.
-        slot.write(&copied)?;
-        match self.mounter.replace(&self.copy_of(&copied), &record.target) {
-            Ok(()) => self.release_lower(&record.snapshot.to_string()),
-            Err(error) => {
-                self.keep_layer(&held, record)?;
-                return Err(error.into());
+        self.in_staging(|staging| {
+            let made = staging.path().join("copy");
+            self.copy_lower(record, &made, watch)?;
+            let slot = self.store.target(&record.volume_id, &record.target, &watch.cancel)?;
+            // The target may have been unpublished meanwhile, or published again.
+            if slot.record()?.as_ref() != Some(record) {
+                return Ok(false);
             }
-        }
-        Ok(true)
+            self.install_in_place(&slot, record, staging, &made, watch)
+        })
     }
 
     /// Fails unless this target alone has the layer, nothing was written to it, and the kernel can replace it.
@@ -85,34 +93,72 @@ impl Volumes {
         if record.shows.is_shared() && has_others()? {
             return Err(PublishError::NotMapped { volume_id: volume_id.clone() });
         }
-        let upper = self.layer_of(record).upper();
-        match fs::read_dir(&upper).map(|mut written| written.next().is_none()) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(PublishError::LayerWritten { target: target.clone() }),
-            Err(error) => Err(StoreError::io("list", &upper)(error).into()),
+        match self.is_untouched(record)? {
+            true => Ok(()),
+            false => Err(PublishError::LayerWritten { target: target.clone() }),
         }
     }
 
-    /// Copies what is under a layer, and installs the copy beside it.
-    fn copy_lower(
+    fn is_untouched(&self, record: &Record) -> Result<bool, StoreError> {
+        let upper = self.layer_of(record).upper();
+        untouched::has_only_directories(&upper).map_err(StoreError::io("list", &upper))
+    }
+
+    /// Copies what is under a layer.
+    fn copy_lower(&self, record: &Record, made: &Path, watch: &Watch) -> Result<(), PublishError> {
+        let outdated = || PublishError::Outdated { target: record.target.clone() };
+        let snapshot = self.store.snapshot(&record.snapshot)?.ok_or_else(outdated)?;
+        let writers = record.ownership.unwrap_or(Ownership::ROOT);
+        self.with_tree(&snapshot, &watch.cancel, |tree| {
+            self.copy_tree(Source { tree, meta: snapshot.meta() }, made, writers, &watch.cancel)
+        })
+    }
+
+    /// Installs a copy and shows it in the place of the layer. On failure, the target shows the layer, and is recorded so.
+    fn install_in_place(
+        &self,
+        slot: &TargetSlot,
+        record: &Record,
+        staging: &Staging,
+        made: &Path,
+        watch: &Watch,
+    ) -> Result<bool, PublishError> {
+        let held = PublishLocks { slot, volume: self.lock_if_shared(record, &watch.cancel)? };
+        if !self.is_attached_as(record, false)? {
+            return Ok(false);
+        }
+        // Again: the copy took its time.
+        self.check_replaceable(record)?;
+        let upper = self.layer_of(record).upper();
+        untouched::add_directories(&upper, made).map_err(StoreError::io("copy", &upper))?;
+        let shows = if record.shows.is_shared() { Shows::SharedCopy } else { Shows::Copy };
+        let copied = Record { shows, ..record.clone() };
+        self.try_install(&held, &copied, staging, made).inspect_err(|_| {
+            if let Err(error) = self.keep_layer(&held, record) {
+                let target = record.target.display();
+                tracing::warn!(%target, error = %chain(&error), "an overlay is recorded as the copy that it did not become");
+            }
+        })?;
+        self.release_lower(&record.snapshot.to_string());
+        Ok(true)
+    }
+
+    fn try_install(
         &self,
         held: &PublishLocks<'_>,
-        record: &Record,
         copied: &Record,
-        snapshot: &SnapshotLease,
-        watch: &Watch,
+        staging: &Staging,
+        made: &Path,
     ) -> Result<(), PublishError> {
-        let Attachment::Overlay { lower, .. } = self.attachment(record) else { return Ok(()) };
-        self.in_staging(|staging| {
-            let made = staging.path().join("copy");
-            let writers = record.ownership.unwrap_or(Ownership::ROOT);
-            // The overlay on the target keeps the lower mount.
-            self.copy_tree(Source { tree: &lower, meta: snapshot.meta() }, &made, writers, &watch.cancel)?;
-            match &held.volume {
-                Some(volume) => Ok(volume.install_tree(staging, &made, &SharedCopy::of(copied))?),
-                None => Ok(drop(held.slot.install_copy(staging, &made)?)),
-            }
-        })
+        match &held.volume {
+            Some(volume) => volume.install_tree(staging, made)?,
+            None => drop(held.slot.install_copy(staging, made)?),
+        }
+        held.slot.write(copied)?;
+        if let Some(volume) = &held.volume {
+            volume.describe(&SharedCopy::of(copied))?;
+        }
+        Ok(self.mounter.replace(&self.copy_of(copied), &copied.target)?)
     }
 
     /// Records the layer again, if the target still shows it and nothing else, and discards the copy.
@@ -122,30 +168,35 @@ impl Volumes {
         }
         held.slot.write(record)?;
         match &held.volume {
-            Some(volume) => volume.discard_tree(&SharedCopy::of(record))?,
+            Some(volume) => {
+                volume.describe(&SharedCopy::of(record))?;
+                volume.discard_tree()?;
+            }
             None => held.slot.discard_copy()?,
         }
         Ok(())
     }
 
     /// Shows a recorded copy, if the target still shows the layer in whose place it was made. Returns whether it did.
-    fn finish_replacing(&self, record: &Record) -> Result<bool, PublishError> {
-        let upper = self.layer_of(record).upper();
-        let mounts = self.mounter.list()?;
-        let on_target: Vec<_> = mounts.iter().filter(|mount| mount.target == record.target).collect();
-        if !on_target.iter().any(|mount| self.store.is_mount_of(mount, &upper)) {
+    fn finish_replacing(&self, record: &Record, watch: &Watch) -> Result<bool, PublishError> {
+        let slot = self.store.target(&record.volume_id, &record.target, &watch.cancel)?;
+        let Some(record) = slot.record()?.filter(|record| !record.shows.is_read_only() && !record.shows.is_layer())
+        else {
+            return Ok(false);
+        };
+        if !self.shows_layer(&record)? {
             return Ok(false);
         }
-        let copy = self.copy_of(record);
-        match on_target[..] {
-            [_] => self.mounter.replace(&copy, &record.target)?,
-            // The copy is there already, beneath the overlay.
-            _ => {
-                self.mounter.unmount(&record.target)?;
-                let mount = self.mount_of(Attachment::Bind { source: copy }, record, false);
-                self.mounter.attach(&mount)?;
-            }
+        let held = PublishLocks { slot: &slot, volume: self.lock_if_shared(&record, &watch.cancel)? };
+        if !self.is_untouched(&record)? {
+            let shows = if record.shows.is_shared() { Shows::SharedLayer } else { Shows::Layer };
+            self.keep_layer(&held, &Record { shows, ..record.clone() })?;
+            return Err(PublishError::LayerWritten { target: record.target });
         }
+        if let Some(volume) = &held.volume {
+            volume.describe(&SharedCopy::of(&record))?;
+        }
+        self.mounter.replace(&self.copy_of(&record), &record.target)?;
         self.release_lower(&record.snapshot.to_string());
         Ok(true)
     }

@@ -38,7 +38,8 @@ impl NodeService {
             Ok(published) => {
                 call.published(&published);
                 if published.format == Format::Overlay {
-                    self.user_namespaces.watch(Path::new(&target));
+                    let namespaces = self.user_namespaces.clone();
+                    tokio::task::spawn_blocking(move || namespaces.watch(Path::new(&target)));
                 }
                 return Ok(published);
             }

@@ -1,6 +1,5 @@
 //! Pods with a user namespace (`hostUsers: false`), as the kubelet's directories tell.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +7,6 @@ use std::time::Duration;
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::testing::FakeMounter;
-use gitrepo_core::testing::mounter::Call;
 use gitrepo_csi::proto::csi::v1::NodePublishVolumeRequest;
 
 use super::Bench;
@@ -82,8 +80,7 @@ fn the_overlay_of_a_pod_that_gets_a_user_namespace_becomes_a_copy() {
     let (target, other) = (publish(&bench, "mapped"), publish(&bench, "other"));
     assert!(is_overlay(&bench, &target) && is_overlay(&bench, &other));
     // The event alone: there was a look at all pods when nothing was to be done.
-    let hopeless = bench.runtime.block_on(bench.node.user_namespaces.look(BTreeSet::new())).unwrap();
-    assert_eq!((hopeless, is_overlay(&bench, &target)), (BTreeSet::new(), true));
+    assert_eq!(bench.runtime.block_on(bench.node.user_namespaces.look()).unwrap(), []);
     gets_a_user_namespace(&bench, "mapped");
     until_copy(&bench, &target);
     assert!(is_overlay(&bench, &other), "that of another pod stays");
@@ -107,18 +104,19 @@ fn a_restarted_driver_finds_the_overlays_that_must_become_copies() {
 }
 
 #[test]
-fn an_overlay_that_was_written_stays_and_is_tried_once() {
+fn an_overlay_that_was_written_stays_and_does_not_keep_others_waiting() {
     let bench = Bench::with_mounter(FakeMounter::with_overlays());
-    let target = publish(&bench, "written");
-    let upper = bench.mounter.list().unwrap().iter().find_map(gitrepo_core::mount::MountPoint::upper).unwrap();
+    let (target, other) = (publish(&bench, "written"), publish(&bench, "other"));
+    let mounts = bench.mounter.list().unwrap();
+    let upper = mounts.iter().find(|mount| mount.target == target).unwrap().upper().unwrap();
     std::fs::write(upper.join("written"), "stays").unwrap();
     gets_a_user_namespace(&bench, "written");
-    let look = |known| bench.runtime.block_on(bench.node.user_namespaces.look(known)).unwrap();
-    let hopeless = look(BTreeSet::new());
-    assert_eq!(hopeless, BTreeSet::from([target.clone()]));
-    let calls = || bench.mounter.calls().iter().filter(|call| matches!(call, Call::Shows(_))).count();
-    let before = calls();
-    assert_eq!(look(hopeless), BTreeSet::from([target.clone()]));
-    assert_eq!((calls(), is_overlay(&bench, &target)), (before, true));
-    unpublish(&bench, "written", &target);
+    gets_a_user_namespace(&bench, "other");
+    until_copy(&bench, &other);
+    assert!(is_overlay(&bench, &target));
+    let found = bench.runtime.block_on(bench.node.user_namespaces.look()).unwrap();
+    assert_eq!(found.iter().map(|record| &record.target).collect::<Vec<_>>(), [&target]);
+    for (pod, target) in [("written", &target), ("other", &other)] {
+        unpublish(&bench, pod, target);
+    }
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
 
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Mount;
@@ -16,14 +16,12 @@ use gitrepo_core::mount::MountError;
 use gitrepo_core::mount::MountPoint;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::testing::Verb;
-use gitrepo_core::volume::Abandoned;
 use gitrepo_core::volume::Format;
 use gitrepo_core::volume::PublishError;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_core::watch::Watch;
 use gitrepo_tests::user_namespace::UserNamespace;
 use gitrepo_tests::volumes::Node;
-use gitrepo_tests::volumes::PERSON;
 use gitrepo_tests::volumes::entries;
 use gitrepo_tests::volumes::private;
 use gitrepo_tests::volumes::shared;
@@ -176,59 +174,77 @@ pub(super) fn a_failure_leaves_the_overlay(bench: &Bench) {
     bench.node.assert_nothing_published();
 }
 
-/// A mounter whose process dies when it is to replace a mount.
-struct Dying(Arc<dyn Mounter>);
+/// A mounter whose process dies when it is to replace a mount: before it does anything, or when the copy is beneath.
+struct Dying {
+    mounter: Arc<dyn Mounter>,
+    beneath: bool,
+}
 
 impl Mounter for Dying {
     fn attach(&self, mount: &Mount) -> Result<(), MountError> {
-        self.0.attach(mount)
+        self.mounter.attach(mount)
     }
 
     fn shows(&self, mount: &Mount) -> Result<bool, MountError> {
-        self.0.shows(mount)
+        self.mounter.shows(mount)
     }
 
     fn unmount(&self, target: &Path) -> Result<usize, MountError> {
-        self.0.unmount(target)
+        self.mounter.unmount(target)
     }
 
     fn list(&self) -> Result<Vec<MountPoint>, MountError> {
-        self.0.list()
+        self.mounter.list()
     }
 
     fn check_images(&self, directory: &Path) -> Result<(), MountError> {
-        self.0.check_images(directory)
+        self.mounter.check_images(directory)
     }
 
     fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
-        self.0.check_overlays(directory)
+        self.mounter.check_overlays(directory)
     }
 
     fn freeze(&self, target: &Path) -> Result<(), MountError> {
-        self.0.freeze(target)
+        self.mounter.freeze(target)
     }
 
-    fn replace(&self, _source: &Path, _target: &Path) -> Result<(), MountError> {
+    fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError> {
+        if self.beneath {
+            // As it is then: the copy, and the overlay on top.
+            let elsewhere = source.with_file_name("elsewhere");
+            fs::create_dir(&elsewhere).unwrap();
+            let moved = |from: &Path, to: &Path| {
+                let moved = Command::new("mount").arg("--move").args([from, to]).status().unwrap();
+                assert!(moved.success());
+            };
+            moved(target, &elsewhere);
+            self.mounter.attach(&Mount::bind(source, target, false)).unwrap();
+            moved(&elsewhere, target);
+            fs::remove_dir(elsewhere).unwrap();
+        }
         panic!("the process dies here")
     }
 
     fn can_replace(&self) -> bool {
-        self.0.can_replace()
+        self.mounter.can_replace()
     }
 
     fn sweep(&self) -> Result<usize, MountError> {
-        self.0.sweep()
+        self.mounter.sweep()
     }
 }
 
 pub(super) fn what_a_dead_process_has_begun_is_finished_or_undone(bench: &Bench) {
-    let dying = Arc::new(Dying(Arc::clone(&bench.mounter)));
-    let dying = Node::new(&bench.home, config(bench.format), Arc::clone(&bench.worker), dying);
-    for request in requests(bench) {
+    for (request, beneath) in
+        requests(bench).into_iter().flat_map(|request| [(request.clone(), false), (request, true)])
+    {
+        let dying = Arc::new(Dying { mounter: Arc::clone(&bench.mounter), beneath });
+        let dying = Node::new(&bench.home, config(bench.format), Arc::clone(&bench.worker), dying);
         let dies = || {
             bench.node.publish(&request).unwrap();
             assert!(catch_unwind(AssertUnwindSafe(|| replace(&dying, &request))).is_err());
-            assert_eq!(bench.node.mounts_on(&request.target), 1);
+            assert_eq!(bench.node.mounts_on(&request.target), 1 + usize::from(beneath));
         };
         dies();
         assert!(replace(&bench.node, &request).unwrap());
@@ -242,10 +258,48 @@ pub(super) fn what_a_dead_process_has_begun_is_finished_or_undone(bench: &Bench)
         bench.node.unpublish(&request);
 
         dies();
-        assert_eq!(bench.node.unpublish(&request).mounts, 1);
-        let abandoned = Abandoned::Unmounted { origin: PERSON };
-        let report = bench.node.volumes.sweep(&abandoned, Duration::from_secs(60)).unwrap();
-        assert!(report.failures.is_empty(), "{report:?}");
+        fs::write(request.target.join("written"), "").unwrap();
+        let error = replace(&bench.node, &request).unwrap_err();
+        assert!(matches!(error, PublishError::LayerWritten { .. }), "{error}");
+        bench.node.unpublish(&request);
+
+        dies();
+        assert_eq!(bench.node.unpublish(&request).mounts, 1 + usize::from(beneath));
         bench.node.assert_nothing_published();
     }
+}
+
+/// A second pod of a volume comes when the first one's overlay was to become a copy, and the process had died.
+pub(super) fn pods_that_share_never_see_two_trees(bench: &Bench) {
+    let dying = Arc::new(Dying { mounter: Arc::clone(&bench.mounter), beneath: false });
+    let dying = Node::new(&bench.home, config(bench.format), Arc::clone(&bench.worker), dying);
+    let [_, first] = requests(bench);
+    let second = shared(&bench.url(), "volume", &bench.node.target("second"));
+    for reboot in [false, true] {
+        bench.node.publish(&first).unwrap();
+        assert!(catch_unwind(AssertUnwindSafe(|| replace(&dying, &first))).is_err());
+        if reboot {
+            bench.node.reboot();
+        }
+        assert_eq!(bench.node.publish(&second).unwrap().format, Format::Copy);
+        assert_eq!(bench.node.publish(&first).unwrap().format, Format::Copy);
+        fs::write(second.target.join("of-the-second"), "seen").unwrap();
+        assert_eq!(fs::read_to_string(first.target.join("of-the-second")).unwrap(), "seen");
+        for request in [&first, &second] {
+            assert_eq!(bench.node.unpublish(request).mounts, 1);
+        }
+        bench.node.assert_nothing_published();
+    }
+}
+
+/// The kubelet makes the directory of a `subPath` before it starts a container.
+pub(super) fn directories_that_the_kubelet_made_become_part_of_the_copy(bench: &Bench) {
+    for request in requests(bench) {
+        bench.node.publish(&request).unwrap();
+        fs::create_dir_all(request.target.join("cache/of-the-pod")).unwrap();
+        assert!(replace(&bench.node, &request).unwrap());
+        assert!(request.target.join("cache/of-the-pod").is_dir());
+        bench.node.unpublish(&request);
+    }
+    bench.node.assert_nothing_published();
 }

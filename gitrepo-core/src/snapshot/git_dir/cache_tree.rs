@@ -18,11 +18,14 @@ pub(super) const NAME: [u8; 4] = *b"TREE";
 /// Bytes of the name and the length of an extension.
 pub(super) const HEADER: usize = 8;
 
+/// Most bytes of the extension, beside the entries of the index: 64 MiB, some million directories.
+const MOST: u32 = 64 << 20;
+
 /// The mode of a directory in a tree.
 const DIRECTORY: u32 = 0o40000;
 
 /// Returns the extension of a listed tree, whose directory is `top`. Returns nothing if the id of the tree is not `root`:
-/// then the commit has what the index cannot say, such as a directory with nothing in it, or a mode of old.
+/// then the commit has what the index cannot say, such as a directory with nothing in it, or a mode of old. Git does without.
 pub(super) fn extension(listed: &Listed, top: Option<usize>, root: Oid) -> Vec<u8> {
     let trees = Trees::of(listed, top);
     if trees.of_node(top).entry != Some((DIRECTORY, root)) {
@@ -30,7 +33,8 @@ pub(super) fn extension(listed: &Listed, top: Option<usize>, root: Oid) -> Vec<u
     }
     let mut bytes = [NAME, [0; 4]].concat();
     trees.write(top, &mut bytes);
-    let Ok(length) = u32::try_from(bytes.len() - HEADER) else { return Vec::new() };
+    let length = bytes.len() - HEADER;
+    let Some(length) = u32::try_from(length).ok().filter(|length| *length <= MOST) else { return Vec::new() };
     bytes[NAME.len()..HEADER].copy_from_slice(&length.to_be_bytes());
     bytes
 }
@@ -162,10 +166,18 @@ mod tests {
     }
 
     fn ours(fixture: &Fixture, commit: CommitId, root: Oid) -> Vec<u8> {
-        let (staging, request) = (tempfile::tempdir().unwrap(), request(commit));
+        let below = ours_in(fixture, commit, root, "x/y");
+        assert_eq!(ours_in(fixture, commit, root, "."), below);
+        below
+    }
+
+    fn ours_in(fixture: &Fixture, commit: CommitId, root: Oid, directory: &str) -> Vec<u8> {
+        let (staging, mut request) = (tempfile::tempdir().unwrap(), request(commit));
+        request.tree.directory = crate::spec::RelativePath::parse(directory).unwrap();
         list(fixture.path(), &request, staging.path(), &Watch::default()).unwrap();
         let listed = Listed::read(fs::File::open(staging.path().join("manifest")).unwrap(), &request).unwrap();
-        extension(&listed, None, root)
+        let top = listed.nodes.iter().position(|node| listed.path(node) == directory.as_bytes());
+        extension(&listed, top, root)
     }
 
     #[test]

@@ -169,7 +169,7 @@ pub(crate) fn fill(bytes: &mut [u8], mut stat: impl FnMut(usize, &[u8]) -> Optio
         }
         start += padded(path.len());
     }
-    is_extension(&bytes[start..end]).then(|| sign(bytes))
+    is_extension(bytes.get(start..end)?).then(|| sign(bytes))
 }
 
 /// Whether these bytes, which follow the entries, are nothing or the extension that we write.
