@@ -132,6 +132,7 @@ impl Volumes {
         if record.shows.is_shared() {
             self.detach_shared(slot, record, cancel)?;
         } else {
+            self.projects.release(&self.store.quota_mark(record));
             forget(slot, record)?;
         }
         if record.shows.is_layer() {

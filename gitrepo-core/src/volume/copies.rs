@@ -50,9 +50,9 @@ impl Volumes {
             Err(_) => {}
         }
         self.in_staging(|staging| {
-            let made = staging.path().join("copy");
-            self.copy_tree(source, &made, request, &watch.cancel)?;
-            Ok(slot.install_copy(staging, &made)?)
+            let [made, mark] = ["copy", "quota"].map(|name| staging.path().join(name));
+            self.copy_tree(source, &made, &mark, request, &watch.cancel)?;
+            Ok(slot.install_copy(staging, &made, &mark)?)
         })
     }
 
@@ -71,7 +71,8 @@ impl Volumes {
         self.in_staging(|staging| {
             let made = staging.path().join("shared");
             std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
-            self.copy_tree(source, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
+            let mark = VolumeSlot::layer_in(&made).quota_mark();
+            self.copy_tree(source, &VolumeSlot::tree_in(&made), &mark, request, &watch.cancel)?;
             Ok(volume.install(staging, &made, &SharedCopy::of(record))?)
         })
     }
@@ -123,6 +124,7 @@ impl Volumes {
         E: From<StoreError> + From<MountError>,
     {
         if self.sharers_but(volume_id, target)?.is_empty() && !self.is_shown_elsewhere(volume_id, target)? {
+            self.projects.release(&volume.layer().quota_mark());
             volume.discard(Deletion::Later)?;
         }
         Ok(())
@@ -162,6 +164,7 @@ impl Volumes {
         &self,
         source: &SnapshotLease,
         made: &Path,
+        mark: &Path,
         request: &VolumeRequest,
         cancel: &Cancel,
     ) -> Result<(), PublishError> {
@@ -171,6 +174,8 @@ impl Volumes {
             return Err(PublishError::TooLargeToWrite { commit: source.meta().commit, bytes, limit });
         }
         std::fs::create_dir(made).map_err(StoreError::io("make", made))?;
+        let project = self.projects.claim_for_copy(mark);
+        self.projects.assign(made, project).map_err(StoreError::io("limit", made))?;
         let owner = Owner { uid: request.spec.uid, gid: request.group.unwrap_or(request.spec.uid) };
         let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
         let reserve = Reserve::new(made.to_owned(), config.cache.reserve_bytes).making_room(self.room());
@@ -187,7 +192,9 @@ impl Volumes {
         // Last, since it says of each file what lstat(2) says.
         let (tree, shown) = (&source.meta().tree, source.meta().working_repository.as_ref());
         let failed = |source| CopyError::Io { action: "write", path: snapshot::GIT_INDEX.to_owned(), source };
-        Ok(snapshot::refresh_index(made, tree, shown).map_err(failed)?)
+        snapshot::refresh_index(made, tree, shown).map_err(failed)?;
+        self.projects.renew(mark);
+        Ok(())
     }
 }
 
