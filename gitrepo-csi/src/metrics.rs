@@ -143,7 +143,11 @@ impl Default for Metrics {
             gauges: Gauges {
                 sessions: added(all, "sessions", "Sessions with remotes"),
                 jobs: added(all, "jobs", "Running publishes, and failures that no call has reported yet"),
-                overgrown: added(all, "overgrown_volumes", "Writable volumes at or above limits.writableBytes, by target"),
+                overgrown: added(
+                    all,
+                    "overgrown_volumes",
+                    "Writable volumes at or above limits.writableBytes, by target",
+                ),
                 frozen: added(
                     all,
                     "frozen_volumes",

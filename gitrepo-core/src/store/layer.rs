@@ -237,7 +237,8 @@ mod tests {
             if dies_at < 4 {
                 make(None).unwrap();
             }
-            let projects = [layer.quota_mark(), layer.upper(), layer.work()].map(|path| quota.project_of(&path).unwrap());
+            let projects =
+                [layer.quota_mark(), layer.upper(), layer.work()].map(|path| quota.project_of(&path).unwrap());
             assert!(projects[0] != 0 && projects.iter().all(|project| *project == projects[0]), "{projects:?}");
             Projects::new(Arc::<FakeQuota>::clone(&quota), Some(5..=9), 0).sweep(place.path()).unwrap();
             assert_eq!(quota.limits().into_iter().collect::<Vec<_>>(), [(projects[0], 1 << 20)], "{dies_at}");

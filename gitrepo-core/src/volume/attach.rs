@@ -113,6 +113,8 @@ impl Volumes {
         lease: &SnapshotLease,
         watch: &Watch,
     ) -> Result<(), PublishError> {
+        // Of a copy or layer that is there: what a new one gets is set when it is made.
+        self.projects.renew(&self.store.quota_mark(record));
         let attachment = match (&held.volume, record.shows) {
             (_, Shows::Layer | Shows::SharedLayer) => {
                 return self.attach_layer(held, record, request, lease, watch);

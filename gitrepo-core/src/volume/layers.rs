@@ -43,7 +43,6 @@ impl Volumes {
             Some(volume) => self.shared_layer(volume, record, root)?,
             None => held.slot.layer(root, &self.projects)?,
         };
-        self.projects.renew(&layer.quota_mark());
         let mount = |lower: &Path| {
             self.mounter.attach(&self.mount_of(overlay(&layer, lower.to_owned()), record, layer.is_full()))
         };

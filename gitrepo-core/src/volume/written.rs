@@ -159,7 +159,8 @@ impl Volumes {
                 let frozen = is_large && (self.freeze(&records, large.get(&copy)) || is_full());
                 let stopped = at_quota.is_some();
                 let bytes = at_quota.map_or(bytes, |at_quota| at_quota.bytes.max(bytes));
-                let of = |Record { volume_id, target, .. }| Overgrown { volume_id, target, bytes, limit, frozen, stopped };
+                let of =
+                    |Record { volume_id, target, .. }| Overgrown { volume_id, target, bytes, limit, frozen, stopped };
                 overgrown.extend(records.into_iter().map(of));
             }
         }
