@@ -55,7 +55,7 @@ REFERENCE = $(CI_REGISTRY)/$(IMAGE):$(TAG)
 .DEFAULT_GOAL := help
 .PHONY: help k8s kubectl_dependencies static image archive push show-csi deploy-csi wait-csi delete-csi logs-csi
 .PHONY: show deploy wait delete uninstall logs describe redeploy namespace delete_namespace driver-tests conformance
-.PHONY: test test-results test-clean clean cleanall node-test node-bench e2e bench bench-docs soak
+.PHONY: test test-results test-clean clean cleanall node-test node-bench e2e bench bench-docs soak vm-test
 
 # Exported for the scripts, so that their recipes need not contain the user's text.
 export WAIT_TIMEOUT REFERENCE BINARIES DOCKERFILE BUILDER ARCHIVE DRIVER_NAMESPACE DEBUG KUBELET_DIR CSI_OVERLAY FORCE
@@ -150,6 +150,9 @@ bench-docs: ## put the results of the last bench into README.md and docs/
 
 soak: ## run the tests of kills, failing disks, power failures and evictions for long (as root)
 	sh tests/soak.sh
+
+vm-test: ## run the tests of project quotas in a virtual machine with Debian's kernel (as root, on Debian)
+	sh tests/vm/run.sh
 
 e2e: ## run the scenes of tests/node on the cluster of KUBECONFIG, with a git server there
 	@bash tests/node/e2e.sh

@@ -17,6 +17,7 @@
 //! | [`gateway`] | the only way to a remote: policy, pinned address, admission, session |
 //! | [`store`] | repositories, snapshots and records on the node's disk |
 //! | [`mount`] | mounts and unmounts |
+//! | [`quota`] | project quotas, which limit writable layers |
 //! | [`lease`] | a tree on the node, for a credential that may read it |
 //! | [`volume`] | publishes a tree on a target, unpublishes, lists, sweeps |
 //! | [`watch`] | cancellation and progress of one operation |
@@ -38,6 +39,7 @@ mod object;
 mod pack;
 pub mod policy;
 pub mod progress;
+pub mod quota;
 pub mod remote;
 pub mod reserve;
 pub mod signature;

@@ -13,5 +13,6 @@ pub(crate) mod loop_device;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod process;
+pub(crate) mod quota;
 pub(crate) mod verity;
 pub(crate) mod writeback;

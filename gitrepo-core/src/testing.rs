@@ -8,6 +8,7 @@ mod gate;
 mod held;
 pub mod image;
 pub mod mounter;
+pub mod quota;
 pub mod remote;
 mod repository;
 
@@ -17,5 +18,6 @@ pub use held::HeldLock;
 pub use mounter::FailingMounter;
 pub use mounter::FakeMounter;
 pub use mounter::Verb;
+pub use quota::FakeQuota;
 pub use remote::FakeRemote;
 pub use repository::FakeRepository;

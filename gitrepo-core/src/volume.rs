@@ -20,6 +20,10 @@ use crate::lease::Snapshots;
 use crate::mount::Mounter;
 use crate::mount::linux::LinuxMounter;
 use crate::policy::Config;
+use crate::policy::ProjectIds;
+use crate::quota::KernelQuota;
+use crate::quota::ProjectQuota;
+use crate::quota::Projects;
 use crate::signature::Signer;
 use crate::snapshot::Ownership;
 use crate::spec::CommitId;
@@ -42,6 +46,7 @@ mod list;
 mod plan;
 mod prefetch;
 mod publish;
+mod quota;
 mod replace;
 mod room;
 mod show;
@@ -74,6 +79,7 @@ pub struct Volumes {
     images: Trial,
     overlays: Trial,
     written: Written,
+    projects: Projects,
 }
 
 /// A volume to publish. [`VolumeRequest::new`] makes one; its fields may be changed.
@@ -159,6 +165,9 @@ impl Volumes {
 
     /// Creates volumes from these parts. Touches nothing yet.
     pub fn new(store: Store, gateway: Gateway, mounter: Arc<dyn Mounter>) -> Self {
+        let config = gateway.policy().config();
+        let ids = config.project_ids.map(ProjectIds::ids);
+        let projects = Projects::new(Arc::new(KernelQuota), ids, config.limits.writable_bytes);
         let room = Arc::new(Evictor::new(store.clone(), Arc::clone(&mounter)));
         let snapshots = Snapshots::new(store.clone(), gateway, room);
         Self {
@@ -168,7 +177,14 @@ impl Volumes {
             images: Trial::default(),
             overlays: Trial::default(),
             written: Written::default(),
+            projects,
         }
+    }
+
+    /// The same with these project quotas instead of the kernel's.
+    #[must_use]
+    pub fn with_quota(self, quota: Arc<dyn ProjectQuota>) -> Self {
+        Self { projects: self.projects.with(quota), ..self }
     }
 
     /// Returns the store.

@@ -122,10 +122,12 @@ impl Housekeeping {
         let storage = Arc::clone(&self.storage);
         let measured = move || {
             let overgrown = storage.volumes()?.overgrown(TO_MEASURE)?;
-            for Overgrown { volume_id, target, bytes, limit, frozen } in &overgrown {
+            for Overgrown { volume_id, target, bytes, limit, frozen, stopped } in &overgrown {
                 let target_path = target.display().to_string();
                 let message = if *frozen {
                     "a writable volume is read-only, because it has exceeded limits.writableBytes"
+                } else if *stopped {
+                    "a writable volume has reached limits.writableBytes, and its project quota refuses more"
                 } else {
                     "a writable volume exceeds limits.writableBytes"
                 };

@@ -67,7 +67,7 @@ pub struct Observed {
     pub changed: u64,
     /// Unused snapshots and repositories that this driver has removed since its start, by reason.
     pub evicted: [(Reason, u64); Reason::ALL.len()],
-    /// Targets of writable volumes that are larger than `limits.writableBytes`.
+    /// Targets of writable volumes that have reached `limits.writableBytes`.
     pub overgrown: usize,
     /// Those of them that are read-only since.
     pub frozen: usize,
@@ -143,7 +143,11 @@ impl Default for Metrics {
             gauges: Gauges {
                 sessions: added(all, "sessions", "Sessions with remotes"),
                 jobs: added(all, "jobs", "Running publishes, and failures that no call has reported yet"),
-                overgrown: added(all, "overgrown_volumes", "Writable volumes above limits.writableBytes, by target"),
+                overgrown: added(
+                    all,
+                    "overgrown_volumes",
+                    "Writable volumes at or above limits.writableBytes, by target",
+                ),
                 frozen: added(
                     all,
                     "frozen_volumes",

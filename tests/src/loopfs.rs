@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::process::Stdio;
 
 use nix::errno::Errno;
 use nix::mount::MntFlags;
@@ -66,6 +67,29 @@ impl LoopFs {
         let has_verity = Path::new("/sys/fs/ext4/features/verity").exists();
         (require::root("to mount") && require::tool("mkfs.ext4") && require::rare_feature(has_verity, "fs-verity"))
             .then(|| Self::made(TempDir::new().unwrap(), bytes, &["-O", "verity"]))
+    }
+
+    /// A file system with quotas of projects, "ext4" or "xfs", which is mounted with more `options`, such as "prjquota" to
+    /// enforce limits; `None` if this machine cannot.
+    pub fn with_quotas(kind: &str, options: &str) -> Option<Self> {
+        let mkfs = format!("mkfs.{kind}");
+        if !require::root("to mount") || !require::tool(&mkfs) {
+            return None;
+        }
+        namespace::private_mounts();
+        let place = TempDir::new().unwrap();
+        let root = place.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        let disk = new_file(&place);
+        // XFS takes no less.
+        disk.set_len(400 << 20).unwrap();
+        let features: &[&str] = if kind == "ext4" { &["-F", "-O", "project,quota"] } else { &[] };
+        git::output(Command::new(require::find(&mkfs)?).arg("-q").args(features).arg(file_in(&place)));
+        let mut mount = Command::new("mount");
+        mount.args(["-t", kind, "-o", &format!("loop,{options}")]).arg(file_in(&place)).arg(&root);
+        let is_mounted = mount.stderr(Stdio::null()).status().unwrap().success();
+        std::fs::remove_file(file_in(&place)).unwrap();
+        require::rare_feature(is_mounted, &format!("project quotas of {kind}")).then(|| Self { root, disk, place })
     }
 
     /// The mount point, an empty directory at first.

@@ -14,6 +14,8 @@ use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Policy;
 use gitrepo_core::policy::UidRange;
+use gitrepo_core::quota::KernelQuota;
+use gitrepo_core::quota::ProjectQuota;
 use gitrepo_core::remote::Git;
 use gitrepo_core::store::Store;
 use gitrepo_core::testing::FakeMounter;
@@ -228,6 +230,15 @@ fn driver(home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
 }
 
 fn driver_with(config: Config, home: &Path, mounter: &Arc<FakeMounter>) -> NodeService {
+    driver_with_quota(config, home, mounter, Arc::new(KernelQuota))
+}
+
+fn driver_with_quota(
+    config: Config,
+    home: &Path,
+    mounter: &Arc<FakeMounter>,
+    quota: Arc<dyn ProjectQuota>,
+) -> NodeService {
     let metrics = Arc::new(Metrics::default());
     let worker = Arc::new(InProcess::new(Arc::new(Git::default())));
     let bounds = Bounds::of(UidRange::parse("7-9").unwrap());
@@ -235,7 +246,7 @@ fn driver_with(config: Config, home: &Path, mounter: &Arc<FakeMounter>) -> NodeS
     let (root, mounter) = (home.join("store"), Arc::clone(mounter));
     let open = move || {
         let mounter = Arc::clone(&mounter) as Arc<dyn Mounter>;
-        Ok(Volumes::new(Store::open(&root)?, gateway.clone(), mounter))
+        Ok(Volumes::new(Store::open(&root)?, gateway.clone(), mounter).with_quota(Arc::clone(&quota)))
     };
     let storage = Arc::new(Storage::new(open));
     let jobs = Jobs::new(Arc::clone(&storage), Arc::clone(&metrics), Duration::from_secs(600));

@@ -47,6 +47,7 @@ mod prefetch;
 mod programs;
 mod proxies;
 mod publish;
+mod quota;
 mod remotes;
 mod repositories;
 mod resolve;

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::EnvironmentProxies;
 use super::HostPattern;
 use super::Limits;
+use super::ProjectIds;
 use super::ProxyConfig;
 use super::SignatureRule;
 use super::UrlPattern;
@@ -60,6 +61,8 @@ pub struct Config {
     pub prefetch: Vec<PrefetchEntry>,
     /// The limits of one volume.
     pub limits: Limits,
+    /// The ids of the projects that layers get, where a project quota can limit them; `null` for no quotas.
+    pub project_ids: Option<ProjectIds>,
     /// What is kept, and for how long.
     pub cache: CacheConfig,
     /// Which SSH host keys are trusted.
@@ -269,6 +272,7 @@ impl Config {
             signatures: Vec::new(),
             prefetch: Vec::new(),
             limits: Limits::default(),
+            project_ids: Some(ProjectIds::default()),
             cache: CacheConfig::default(),
             host_keys: HostKeysConfig::default(),
             proxy: ProxyConfig::default(),

@@ -49,6 +49,8 @@ pub struct SweepReport {
     pub shared_copies: usize,
     /// Lower mounts that no overlay has any more.
     pub lowers: usize,
+    /// Limits of projects that have no files any more.
+    pub limits: usize,
     /// Changed snapshots that nothing shows any more.
     pub snapshots: usize,
     /// Changed snapshots found by this sweep. They are no longer served.
@@ -215,6 +217,7 @@ impl SweepReport {
     pub fn removed(&self) -> usize {
         let left =
             self.staging + self.targets + self.shared_copies + self.lowers + self.unfinished + self.locks + self.trash;
+        let left = left + self.limits;
         let freed = usize::try_from(self.freed.snapshots + self.freed.repositories).unwrap_or(usize::MAX);
         (self.volumes + self.snapshots + self.credentials + self.refusals + left).saturating_add(freed)
     }

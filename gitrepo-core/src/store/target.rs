@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::cancel::Cancel;
 use crate::error::chain;
+use crate::quota::Projects;
 use crate::snapshot::VolumeRoot;
 
 use super::Store;
@@ -16,6 +17,7 @@ use super::durable;
 use super::durable::Durability;
 use super::error::StoreError;
 use super::layer::Layer;
+use super::layer::QUOTA_MARK;
 use super::layout::Layout;
 use super::lock::Lock;
 use super::lock::LockName;
@@ -87,31 +89,53 @@ impl TargetSlot {
         self.directory.join(COPY_DIRECTORY)
     }
 
-    /// Returns the target's own layer. Makes it if there is none, with this root.
-    pub(crate) fn layer(&self, root: VolumeRoot) -> Result<Layer, StoreError> {
+    /// Returns the target's own layer. Makes it if there is none, with this root and a project of its own.
+    pub(crate) fn layer(&self, root: VolumeRoot, projects: &Projects) -> Result<Layer, StoreError> {
         let layer = Layer::in_directory(&self.directory);
         if !layer.is_complete()? {
-            self.layout.in_volume_directory(&self.directory, || layer.make(root))?;
+            self.layout.in_volume_directory(&self.directory, || layer.make(root, projects))?;
         }
         Ok(layer)
     }
 
-    /// Installs `prepared`, a complete copy inside `staging`, as the private copy of this target, durably. An earlier
-    /// copy is discarded.
-    pub(crate) fn install_copy(&self, staging: &Staging, prepared: &Path) -> Result<PathBuf, StoreError> {
+    /// Installs `prepared`, a complete copy inside `staging`, as the private copy of this target, durably, with the mark of
+    /// its project if there is one. An earlier copy is discarded.
+    pub(crate) fn install_copy(&self, staging: &Staging, prepared: &Path, mark: &Path) -> Result<PathBuf, StoreError> {
         debug_assert!(prepared.starts_with(staging.path()));
         let copy = self.copy_dir();
         durable::sync_filesystem(prepared)?;
         self.layout.in_volume_directory(&self.directory, || {
             self.layout.trash.discard(&copy, Deletion::Later)?;
+            self.install_mark(mark)?;
             durable::rename(prepared, &copy)
         })?;
         Ok(copy)
     }
 
+    /// Installs a copy beside the layer in whose place it will be shown, with the layer's quota.
+    pub(crate) fn install_beside_layer(&self, staging: &Staging, prepared: &Path) -> Result<(), StoreError> {
+        debug_assert!(prepared.starts_with(staging.path()));
+        durable::sync_filesystem(prepared)?;
+        self.discard_copy()?;
+        durable::rename(prepared, &self.copy_dir())
+    }
+
     /// Discards the target's private copy.
     pub(crate) fn discard_copy(&self) -> Result<(), StoreError> {
         self.layout.trash.discard(&self.copy_dir(), Deletion::Later)
+    }
+
+    /// Installs the mark of a copy's project, if there is one. One that is there belongs to no copy: a process died before it
+    /// installed that.
+    fn install_mark(&self, mark: &Path) -> Result<(), StoreError> {
+        let installed = self.directory.join(QUOTA_MARK);
+        if installed.symlink_metadata().is_ok() {
+            self.layout.trash.discard(&installed, Deletion::Later)?;
+        }
+        match mark.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            _ => fs::rename(mark, &installed).map_err(StoreError::io("install", &installed)),
+        }
     }
 
     /// Forgets the target: durably removes its record and its private copy.
@@ -154,6 +178,14 @@ impl Store {
     /// Returns the path of a published volume's private copy, if it has one; needs no lock.
     pub(crate) fn copy_dir(&self, record: &Record) -> PathBuf {
         self.layout.target(&sha256_hex(&record.volume_id), &target_hash(&record.target)).join(COPY_DIRECTORY)
+    }
+
+    /// Returns the mark of the project of a published volume's copy or layer, if it has one; needs no lock.
+    pub(crate) fn quota_mark(&self, record: &Record) -> PathBuf {
+        match record.shows.is_shared() {
+            true => self.shared_layer(&record.volume_id).quota_mark(),
+            false => self.layer(record).quota_mark(),
+        }
     }
 
     /// Returns the own layer of a published target, if it has one; needs no lock.
@@ -467,7 +499,12 @@ mod tests {
             let prepared = staging.path().join("prepared");
             fs::create_dir(&prepared).unwrap();
             fs::write(prepared.join("file"), content).unwrap();
-            let copy = slot.install_copy(&staging, &prepared).unwrap();
+            let mark = staging.path().join(QUOTA_MARK);
+            if content == "one" {
+                fs::write(&mark, "").unwrap();
+            }
+            let copy = slot.install_copy(&staging, &prepared, &mark).unwrap();
+            assert_eq!(copy.with_file_name(QUOTA_MARK).exists(), content == "one", "the mark belongs to the copy");
             assert_eq!(copy, slot.copy_dir());
             assert_eq!(fs::read_to_string(copy.join("file")).unwrap(), content);
         }

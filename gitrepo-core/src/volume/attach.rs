@@ -113,6 +113,8 @@ impl Volumes {
         lease: &SnapshotLease,
         watch: &Watch,
     ) -> Result<(), PublishError> {
+        // Of a copy or layer that is there: what a new one gets is set when it is made.
+        self.projects.renew(&self.store.quota_mark(record));
         let attachment = match (&held.volume, record.shows) {
             (_, Shows::Layer | Shows::SharedLayer) => {
                 return self.attach_layer(held, record, request, lease, watch);
@@ -132,6 +134,7 @@ impl Volumes {
         if record.shows.is_shared() {
             self.detach_shared(slot, record, cancel)?;
         } else {
+            self.projects.release(&self.store.quota_mark(record));
             forget(slot, record)?;
         }
         // A copy may have been made in the place of a layer.

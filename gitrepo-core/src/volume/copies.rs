@@ -41,6 +41,16 @@ pub(super) struct Source<'a> {
     pub(super) meta: &'a SnapshotMeta,
 }
 
+/// A copy to make.
+pub(super) struct Destination<'a> {
+    /// Where: nothing is there yet.
+    pub(super) made: &'a Path,
+    /// The project whose quota limits it.
+    pub(super) project: Option<u32>,
+    /// Whom it is for.
+    pub(super) writers: Ownership,
+}
+
 impl Volumes {
     /// Returns the target's own copy. Makes it if there is none, and installs it once it is complete.
     pub(super) fn private_copy(
@@ -60,9 +70,9 @@ impl Volumes {
             Err(_) => {}
         }
         self.in_staging(|staging| {
-            let made = staging.path().join("copy");
-            self.copy_snapshot(source, &made, request, &watch.cancel)?;
-            Ok(slot.install_copy(staging, &made)?)
+            let [made, mark] = ["copy", "quota"].map(|name| staging.path().join(name));
+            self.copy_snapshot(source, &made, &mark, request, &watch.cancel)?;
+            Ok(slot.install_copy(staging, &made, &mark)?)
         })
     }
 
@@ -81,7 +91,8 @@ impl Volumes {
         self.in_staging(|staging| {
             let made = staging.path().join("shared");
             std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
-            self.copy_snapshot(source, &VolumeSlot::tree_in(&made), request, &watch.cancel)?;
+            let mark = VolumeSlot::layer_in(&made).quota_mark();
+            self.copy_snapshot(source, &VolumeSlot::tree_in(&made), &mark, request, &watch.cancel)?;
             Ok(volume.install(staging, &made, &SharedCopy::of(record))?)
         })
     }
@@ -140,6 +151,7 @@ impl Volumes {
         E: From<StoreError> + From<MountError>,
     {
         if self.sharers_but(volume_id, target)?.is_empty() && !self.is_shown_elsewhere(volume_id, target)? {
+            self.projects.release(&volume.layer().quota_mark());
             volume.discard(Deletion::Later)?;
         }
         Ok(())
@@ -179,28 +191,33 @@ impl Volumes {
         &self,
         source: &SnapshotLease,
         made: &Path,
+        mark: &Path,
         request: &VolumeRequest,
         cancel: &Cancel,
     ) -> Result<(), PublishError> {
         let tree = source.attachment()?;
-        self.copy_tree(Source { tree: tree.path(), meta: source.meta() }, made, request.ownership(), cancel)
+        let source = Source { tree: tree.path(), meta: source.meta() };
+        let destination =
+            Destination { made, project: self.projects.claim_for_copy(mark), writers: request.ownership() };
+        self.copy_tree(source, destination, cancel)?;
+        self.projects.renew(mark);
+        Ok(())
     }
 
-    /// Makes a copy of a tree for these writers.
+    /// Makes a copy of a tree.
     pub(super) fn copy_tree(
         &self,
-        source: Source<'_>,
-        made: &Path,
-        writers: Ownership,
+        Source { tree, meta }: Source<'_>,
+        Destination { made, project, writers }: Destination<'_>,
         cancel: &Cancel,
     ) -> Result<(), PublishError> {
-        let Source { tree, meta } = source;
         let config = self.snapshots.gateway().policy().config();
         let (bytes, limit) = (meta.summary.bytes, config.limits.writable_bytes);
         if bytes > limit {
             return Err(PublishError::TooLargeToWrite { commit: meta.commit, bytes, limit });
         }
         std::fs::create_dir(made).map_err(StoreError::io("make", made))?;
+        self.projects.assign(made, project).map_err(StoreError::io("limit", made))?;
         let reserve = Reserve::new(made.to_owned(), config.cache.reserve_bytes).making_room(self.room());
         let access = if writers.group == GroupAccess::Write { Writers::Group } else { Writers::Owner };
         snapshot::copy(tree, made, writers.owner(), access, reserve, cancel)?;

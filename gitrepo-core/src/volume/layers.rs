@@ -40,7 +40,7 @@ impl Volumes {
         let root = VolumeRoot::of(request.ownership());
         let layer = match &held.volume {
             Some(volume) => self.shared_layer(volume, record, root)?,
-            None => held.slot.layer(root)?,
+            None => held.slot.layer(root, &self.projects)?,
         };
         let mount = |lower: &Path| {
             self.mounter.attach(&self.mount_of(overlay(&layer, lower.to_owned()), record, layer.is_full()))
@@ -69,7 +69,7 @@ impl Volumes {
         let staging = self.store.staging()?;
         let made = staging.path().join("shared");
         std::fs::create_dir(&made).map_err(StoreError::io("make", &made))?;
-        VolumeSlot::layer_in(&made).make(root)?;
+        VolumeSlot::layer_in(&made).make(root, &self.projects)?;
         volume.install(&staging, &made, &SharedCopy::of(record))?;
         Ok(volume.layer())
     }

@@ -12,6 +12,7 @@ use std::path::Path;
 use super::PublishError;
 use super::Volumes;
 use super::attach::PublishLocks;
+use super::copies::Destination;
 use super::copies::Source;
 use super::untouched;
 use crate::error::Kind;
@@ -109,8 +110,11 @@ impl Volumes {
         let outdated = || PublishError::Outdated { target: record.target.clone() };
         let snapshot = self.store.snapshot(&record.snapshot)?.ok_or_else(outdated)?;
         let writers = record.ownership.unwrap_or(Ownership::ROOT);
+        // The layer's quota becomes that of the copy.
+        let project = self.projects.project_of(&self.layer_of(record).quota_mark());
         self.with_tree(&snapshot, &watch.cancel, |tree| {
-            self.copy_tree(Source { tree, meta: snapshot.meta() }, made, writers, &watch.cancel)
+            let source = Source { tree, meta: snapshot.meta() };
+            self.copy_tree(source, Destination { made, project, writers }, &watch.cancel)
         })
     }
 
@@ -152,7 +156,7 @@ impl Volumes {
     ) -> Result<(), PublishError> {
         match &held.volume {
             Some(volume) => volume.install_tree(staging, made)?,
-            None => drop(held.slot.install_copy(staging, made)?),
+            None => held.slot.install_beside_layer(staging, made)?,
         }
         held.slot.write(copied)?;
         if let Some(volume) = &held.volume {

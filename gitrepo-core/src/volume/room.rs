@@ -142,6 +142,7 @@ impl Volumes {
         if self.store.delete_discarded(budget) {
             tracing::debug!("the next sweep deletes the rest of what was discarded");
         }
+        self.projects.clear_released(self.store.root());
     }
 
     /// After a write failed on a full disk: removes something unused. Returns whether a retry makes sense.

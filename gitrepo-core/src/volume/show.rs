@@ -172,6 +172,9 @@ impl Volumes {
 
     /// Deletes the target's record, and its copy or layer.
     fn discard(&self, held: &PublishLocks<'_>, record: &Record) -> Result<(), PublishError> {
+        if held.volume.is_none() {
+            self.projects.release(&self.store.quota_mark(record));
+        }
         held.slot.remove(Deletion::Later)?;
         match &held.volume {
             Some(volume) => self.release(volume, &record.volume_id, &record.target),

@@ -82,6 +82,11 @@ impl Volumes {
         let shown: Vec<_> = mounts.iter().flat_map(|mount| self.store.needed_by(mount)).collect();
         let mut report = self.store.sweep(budget.saturating_sub(begin.elapsed()), &shown);
         report.volumes = collected.volumes;
+        // After the files are deleted.
+        match self.projects.sweep(self.store.root()) {
+            Ok(cleared) => report.limits = cleared,
+            Err(error) => tracing::warn!(%error, "cannot look for limits of projects that are not used any more"),
+        }
         match lowers {
             Ok(lowers) => report.lowers = lowers,
             Err(error) => report.failures.push(error),

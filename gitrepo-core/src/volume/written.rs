@@ -1,8 +1,9 @@
 //! Which writable volumes have grown beyond `limits.writableBytes`.
 //!
-//! Copies and layers are ordinary directories, so nothing stops a pod from filling them: they are measured now and then, and
-//! reported. A layer that is too large becomes read-only. The reserve of the store's filesystem protects other volumes
-//! meanwhile.
+//! Where a project quota limits them, the kernel refuses what would exceed it, and says at any time what is there.
+//! Elsewhere nothing stops a pod from filling a copy or layer, which is an ordinary directory: they are measured now and
+//! then, and reported. A layer that is too large becomes read-only. The reserve of the store's filesystem protects other
+//! volumes meanwhile. Those with a quota are measured too, since the owner of a file may take it out of its project.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -22,13 +23,14 @@ use super::PublishError;
 use super::Volumes;
 use crate::cancel::Cancel;
 use crate::error::chain;
+use crate::quota::ProjectUsage;
 use crate::snapshot;
 use crate::snapshot::Measured;
 use crate::store::Record;
 use crate::store::Shows;
 use crate::store::StoreError;
 
-/// A target whose copy or layer takes more than a writable volume may have.
+/// A target whose copy or layer takes more than a writable volume may have, or all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overgrown {
     /// The volume.
@@ -41,9 +43,12 @@ pub struct Overgrown {
     pub limit: u64,
     /// Whether it is a layer that is read-only since, until it is unpublished.
     pub frozen: bool,
+    /// Whether a project quota has no room for more: writes fail until some of it is deleted.
+    pub stopped: bool,
 }
 
-/// What the layer of a writable volume takes: what was written, not the tree below it.
+/// What the layer of a writable volume takes: what was written, not the tree below it. Also what a copy takes, if it has a
+/// quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerUsage {
     /// Bytes on disk.
@@ -118,6 +123,8 @@ impl Volumes {
     /// from being measured. A copy that was not measured wholly this time is as large as it was before; but a layer becomes
     /// read-only only for what this run has measured.
     ///
+    /// Sets limits of quotas that are not as configured.
+    ///
     /// # Errors
     ///
     /// If the records cannot be read. A copy that cannot be read is left out.
@@ -143,17 +150,29 @@ impl Volumes {
             let bytes = self.written.now_at(&copy).map_or(0, |known| known.bytes);
             // One that is read-only stays so, also if the limit was raised.
             let is_full = || records.iter().any(|record| self.is_full(record));
-            if bytes > limit || is_full() {
-                let frozen = self.freeze(&records, large.get(&copy)) || is_full();
-                let of = |Record { volume_id, target, .. }| Overgrown { volume_id, target, bytes, limit, frozen };
+            let is_large = bytes > limit || is_full();
+            let at_quota = records.first().and_then(|record| {
+                self.projects.renew(&self.store.quota_mark(record));
+                self.at_quota(record)
+            });
+            if is_large || at_quota.is_some() {
+                let frozen = is_large && (self.freeze(&records, large.get(&copy)) || is_full());
+                let stopped = at_quota.is_some();
+                let bytes = at_quota.map_or(bytes, |at_quota| at_quota.bytes.max(bytes));
+                let of =
+                    |Record { volume_id, target, .. }| Overgrown { volume_id, target, bytes, limit, frozen, stopped };
                 overgrown.extend(records.into_iter().map(of));
             }
         }
         Ok(overgrown)
     }
 
-    /// Returns what the layer of a recorded volume took when it was measured last; `None` if the volume has none.
+    /// Returns what the layer or copy of a recorded volume takes if it has a quota, and otherwise what its layer took when it
+    /// was measured last; `None` if the volume has neither.
     pub fn layer_usage(&self, record: &Record) -> Option<LayerUsage> {
+        if let Some(ProjectUsage { bytes, inodes, limit }) = self.project_usage(record) {
+            return Some(LayerUsage { bytes, inodes, limit });
+        }
         if !record.shows.is_layer() {
             return None;
         }

@@ -5,7 +5,7 @@
 //! writable copies grow. `total` is the sum. So a small tree on a large disk never looks nearly full.
 //!
 //! Of a layer, the tree below it does not count: `used` is what was written when it was measured last, and `total` is
-//! `limits.writableBytes`.
+//! `limits.writableBytes`. Of a layer or copy with a project quota, `used` is what the quota counts now.
 
 use std::path::Path;
 use std::time::Instant;
@@ -59,7 +59,10 @@ fn stats(
     let damage = volumes.damage(&volume.record)?;
     // A layer that is read-only is gone with its record, whatever the last measuring found.
     let overgrown = overgrown.filter(|overgrown| !overgrown.frozen || volumes.is_full(&volume.record));
-    let message = match (mounted, &damage, overgrown) {
+    // A quota tells at any time whether it is reached.
+    let measured = overgrown.filter(|overgrown| overgrown.frozen || !overgrown.stopped).cloned();
+    let overgrown = measured.or_else(|| volumes.at_quota(&volume.record));
+    let message = match (mounted, &damage, &overgrown) {
         (true, Some(reason), _) => format!(
             "the volume shows a tree that was changed or damaged on this node: {reason}; delete the pod, and its \
              successor gets a good one"
@@ -68,6 +71,10 @@ fn stats(
             "the volume is read-only, because at least {bytes} bytes were written to it, more than the {limit} that \
              limits.writableBytes allowed; it stays read-only until it is unpublished: delete the pods that use it, and \
              their successors get an empty layer"
+        ),
+        (true, None, Some(Overgrown { bytes, limit, stopped: true, .. })) => format!(
+            "the volume takes {bytes} of the {limit} bytes that limits.writableBytes allows, and a project quota refuses \
+             more: writes fail with \"Disk quota exceeded\" or \"No space left on device\"; delete some of its files"
         ),
         (true, None, Some(Overgrown { bytes, limit, .. })) => format!(
             "the volume has grown to at least {bytes} bytes, more than the {limit} that limits.writableBytes allows; \

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gitrepo_core::mount::Mounter;
+use gitrepo_core::quota::ProjectQuota;
 use gitrepo_core::testing::FakeMounter;
+use gitrepo_core::testing::FakeQuota;
 use gitrepo_core::testing::mounter::Call;
 use gitrepo_csi::proto::csi::v1::NodePublishVolumeRequest;
 use gitrepo_csi::proto::csi::v1::volume_usage::Unit;
@@ -123,6 +125,69 @@ fn a_layer_that_grew_beyond_the_limit_is_read_only_and_abnormal_until_it_is_unpu
     for pod in ["grows", "small"] {
         bench.unpublish(pod).unwrap();
     }
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_layer_with_a_quota_reports_what_it_counts_and_is_abnormal_while_it_is_full() {
+    let mut bench = Bench::with_mounter(FakeMounter::with_overlays());
+    let quota = Arc::new(FakeQuota::new());
+    let mut config = volumes::config();
+    config.limits.writable_bytes = 1 << 20;
+    let shared = Arc::clone(&quota);
+    bench.node = super::driver_with_quota(config, &bench.home, &bench.mounter, shared);
+    for pod in ["grows", "small"] {
+        bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request(pod) }).unwrap();
+    }
+    let projects: Vec<_> = quota.limits().into_iter().collect();
+    assert!(projects.len() == 2 && projects.iter().all(|(_, limit)| *limit == 1 << 20), "{projects:?}");
+    let mark = bench.shown("grows").with_file_name("quota");
+    let project = quota.project_of(&mark).unwrap();
+    let stats = |pod: &str| bench.stats(&format!("csi-{pod}"), &bench.target(pod)).unwrap();
+    let bytes = |pod: &str| (stats(pod).usage[0].used, stats(pod).usage[0].available);
+    let house = || bench.runtime.block_on(housekeeping(&bench).once());
+    for (written, is_full) in [(10_000, false), ((1 << 20) - 4000, true), (1 << 20, true), (10_000, false)] {
+        // At once, and also after the housekeeping, which keeps what it found.
+        for _ in 0..2 {
+            quota.write(project, written);
+            let written = i64::try_from(written).unwrap();
+            assert_eq!(bytes("grows"), (written, (1 << 20) - written));
+            assert_eq!(bytes("small").0, 0);
+            let condition = stats("grows").volume_condition.unwrap();
+            assert_eq!(condition.abnormal, is_full, "{condition:?}");
+            assert_eq!(condition.message.contains("Disk quota exceeded"), is_full, "{condition:?}");
+            assert!(!stats("small").volume_condition.unwrap().abnormal);
+            house();
+            let found: Vec<_> = bench.node.storage.overgrown().iter().map(|one| (one.frozen, one.stopped)).collect();
+            assert_eq!(found, if is_full { vec![(false, true)] } else { vec![] });
+        }
+    }
+    assert!(!bench.mounter.calls().iter().any(|call| matches!(call, Call::Freeze(_))), "the quota is enough");
+    // What a limit without files is.
+    quota.limit(&bench.home, 1_900_000_077, 5).unwrap();
+    for pod in ["grows", "small"] {
+        bench.unpublish(pod).unwrap();
+    }
+    assert_eq!(quota.limits().into_keys().collect::<Vec<_>>(), [1_900_000_077]);
+    house();
+    assert!(quota.limits().is_empty(), "{:?}", quota.limits());
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_layer_that_outgrew_its_quota_is_read_only() {
+    let mut bench = Bench::with_mounter(FakeMounter::with_overlays());
+    let mut config = volumes::config();
+    config.limits.writable_bytes = 1 << 20;
+    bench.node = super::driver_with_quota(config, &bench.home, &bench.mounter, Arc::new(FakeQuota::new()));
+    bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request("grows") }).unwrap();
+    // The owner of a file may take it out of its project.
+    std::fs::write(bench.shown("grows").join("written"), vec![1; 2 << 20]).unwrap();
+    bench.runtime.block_on(housekeeping(&bench).once());
+    assert!(bench.mounter.calls().contains(&Call::Freeze(bench.target("grows"))));
+    let condition = bench.stats("csi-grows", &bench.target("grows")).unwrap().volume_condition.unwrap();
+    assert!(condition.abnormal && condition.message.contains("read-only"), "{condition:?}");
+    bench.unpublish("grows").unwrap();
     bench.assert_nothing_is_left();
 }
 

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gitrepo_core::cancel::Cancel;
 use gitrepo_core::mount::Mounter;
+use gitrepo_core::quota::ProjectQuota;
 use gitrepo_core::testing::FakeMounter;
+use gitrepo_core::testing::FakeQuota;
 use gitrepo_csi::proto::csi::v1::NodePublishVolumeRequest;
 
 use super::Bench;
@@ -119,4 +122,24 @@ fn an_overlay_that_was_written_stays_and_does_not_keep_others_waiting() {
     for (pod, target) in [("written", &target), ("other", &other)] {
         unpublish(&bench, pod, target);
     }
+}
+
+#[test]
+fn the_copy_has_the_quota_of_the_layer() {
+    let mut bench = Bench::with_mounter(FakeMounter::with_overlays());
+    let quota = Arc::new(FakeQuota::new());
+    let of_driver = Arc::clone(&quota);
+    bench.node = super::driver_with_quota(gitrepo_tests::volumes::config(), &bench.home, &bench.mounter, of_driver);
+    let target = publish(&bench, "mapped");
+    let mounts = bench.mounter.list().unwrap();
+    let upper = mounts.iter().find(|mount| mount.target == target).unwrap().upper().unwrap();
+    let project = quota.project_of(&upper).unwrap();
+    assert_ne!(project, 0);
+    gets_a_user_namespace(&bench, "mapped");
+    until_copy(&bench, &target);
+    assert_eq!(quota.project_of(&upper.with_file_name("copy")).unwrap(), project);
+    quota.write(project, 12_345);
+    assert_eq!(bench.stats("csi-mapped", &target).unwrap().usage[0].used, 12_345);
+    unpublish(&bench, "mapped", &target);
+    assert!(quota.limits().is_empty(), "{:?}", quota.limits());
 }

@@ -82,6 +82,8 @@ pub(super) fn system(
         checks.push(within("format", limit, move || format(&shared, choice)).unwrap_or_else(|check| check));
         let shared = Arc::clone(volumes);
         checks.push(within("writable volumes", limit, move || writable(&shared)).unwrap_or_else(|check| check));
+        let shared = Arc::clone(volumes);
+        checks.push(within("writable limit", limit, move || writable_limit(&shared)).unwrap_or_else(|check| check));
     }
     let kubelet = kubelet_dir.to_owned();
     checks.push(within("mount propagation", limit, move || propagation(&kubelet)).unwrap_or_else(|check| check));
@@ -154,6 +156,20 @@ fn writable(volumes: &Volumes) -> Check {
             NAME,
             format!("writable volumes are copies: {reason}"),
             "volumes work; overlays need a store on a filesystem that takes their layers, such as ext4 or XFS",
+        ),
+    }
+}
+
+/// Tries to limit a file by a project quota.
+fn writable_limit(volumes: &Volumes) -> Check {
+    const NAME: &str = "writable limit";
+    match volumes.without_quota() {
+        None => Check::ok(NAME, "project quotas keep writable volumes within limits.writableBytes"),
+        Some(reason) => Check::ok(
+            NAME,
+            format!(
+                "gitrepo-csi measures writable volumes, and nothing stops a write at limits.writableBytes: {reason}"
+            ),
         ),
     }
 }

@@ -37,7 +37,7 @@ fn what_works_is_taken_over() {
           "limits": { "fetchBytes": 4096, "timeout": "1h30m", "stall": "500ms", "writableBytes": "2Gi" },
           "cache": { "maxBytes": "9Gi", "maxAge": "7d", "reserveBytes": "5G", "accessTtl": "0s", "scrubRate": "1Mi" }, "hostKeys": { "file": "/etc/known_hosts" },
           "proxy": "http://proxy:3128", "caFile": "/ca.pem", "snapshotFormat": "directory",
-          "worker": { "uids": "1000-1003", "memory": "512Mi" }
+          "worker": { "uids": "1000-1003", "memory": "512Mi" }, "projectIds": "5-7"
         }"#,
     )
     .unwrap();
@@ -48,6 +48,8 @@ fn what_works_is_taken_over() {
     assert_eq!((config.cache.reserve_bytes, config.cache.access_ttl), (5_000_000_000, Duration::ZERO));
     assert_eq!(config.cache.scrub_rate, 1 << 20);
     assert_eq!(config.proxy.url.unwrap().to_string(), "http://proxy:3128");
+    assert_eq!(config.project_ids.unwrap().ids().collect::<Vec<_>>(), [5, 6, 7]);
+    assert_eq!(parse(r#"{ "projectIds": null }"#).unwrap().project_ids, None);
     assert_eq!(config.worker.uids.uids().collect::<Vec<_>>(), [1000, 1001, 1002, 1003]);
 }
 
@@ -151,6 +153,8 @@ fn values_without_sense_are_refused() {
         r#"{ "worker": { "uids": "10-5" } }"#,
         r#"{ "worker": { "uids": "1-4294967295" } }"#,
         r#"{ "worker": { "uids": "7" } }"#,
+        r#"{ "projectIds": "0-7" }"#,
+        r#"{ "projectIds": 7 }"#,
         r#"{ "worker": { "memory": "1Mi" } }"#,
         r#"{ "allowLoopback": "yes" }"#,
         r#"{ "nodeCredentials": [{ "match": "*", "secretDir": "/s", "namespaces": ["a"] }] }"#,
