@@ -175,6 +175,12 @@ impl Volumes {
         let writers = if request.group.is_some() { Writers::Group } else { Writers::Owner };
         let reserve = Reserve::new(made.to_owned(), config.cache.reserve_bytes).making_room(self.room());
         snapshot::copy(source.attachment()?.path(), made, owner, writers, reserve, cancel)?;
+        let (tree, shown) = (&source.meta().tree, source.meta().working_repository.as_ref());
+        let failed =
+            |path: &'static str| move |source| CopyError::Io { action: "write", path: path.to_owned(), source };
+        if writers == Writers::Group {
+            snapshot::share_copied_git_dir(made, tree, shown, owner).map_err(failed(".git"))?;
+        }
         let root = VolumeRoot::of_writers(request.spec.uid, request.group);
         fs::set_permissions(made, fs::Permissions::from_mode(root.mode))
             .map_err(StoreError::io("set the permissions of", made))?;
@@ -185,9 +191,7 @@ impl Volumes {
             })?;
         }
         // Last, since it says of each file what lstat(2) says.
-        let (tree, shown) = (&source.meta().tree, source.meta().working_repository.as_ref());
-        let failed = |source| CopyError::Io { action: "write", path: snapshot::GIT_INDEX.to_owned(), source };
-        Ok(snapshot::refresh_index(made, tree, shown).map_err(failed)?)
+        Ok(snapshot::refresh_index(made, tree, shown).map_err(failed(snapshot::GIT_INDEX))?)
     }
 }
 
