@@ -132,7 +132,7 @@ pub fn clone(gateway: &Gateway, request: &CloneRequest<'_>, watch: &Watch) -> Re
         Submodules::None => clone_one(gateway, request, &destination, watch)?,
         Submodules::Recursive => submodules::clone_all(gateway, request, &destination, watch)?,
     };
-    parents.keep();
+    parents.keep(&destination);
     Ok(cloned)
 }
 
@@ -223,7 +223,7 @@ fn free_destination(destination: &Path, parents: &mut MadeParents) -> Result<Pat
     }
 }
 
-/// Parent directories created for the destination. They are removed again, if still empty, unless the clone succeeds.
+/// Parent directories created for the destination. They are removed again, if still empty, unless they lead to a clone.
 #[derive(Default)]
 struct MadeParents(Vec<PathBuf>);
 
@@ -242,8 +242,9 @@ impl MadeParents {
         Ok(())
     }
 
-    fn keep(mut self) {
-        self.0.clear();
+    /// Keeps those that lead to the destination. In a new `a/../b`, `a` is only on the way there.
+    fn keep(mut self, destination: &Path) {
+        self.0.retain(|made| !made.canonicalize().is_ok_and(|made| destination.starts_with(made)));
     }
 }
 

@@ -60,6 +60,7 @@ pub use copy::copy;
 pub use directory::Directory;
 pub(crate) use git_dir::INDEX as GIT_INDEX;
 pub(crate) use git_dir::refresh_index;
+pub(crate) use git_dir::share_copy as share_copied_git_dir;
 pub(crate) use label::LabelFailure;
 pub(crate) use label::label;
 pub(crate) use measure::Measured;

@@ -67,6 +67,11 @@ impl Listener {
         self.address.port()
     }
 
+    /// The address of the loopback, and the port.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Connections accepted so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.connections.lock().accepted

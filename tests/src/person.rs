@@ -30,7 +30,12 @@ impl Person {
 
     /// A user without any rights. Only root can become [`NOBODY`].
     pub fn nobody() -> Self {
-        let uid = Uid::from_raw(NOBODY);
+        Self::of(NOBODY)
+    }
+
+    /// The user of this number, who need not be known by a name. Only root can become them.
+    pub fn of(uid: u32) -> Self {
+        let uid = Uid::from_raw(uid);
         Self::with(Program::cli().run_by(uid), uid)
     }
 

@@ -5,6 +5,8 @@
 
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -38,6 +40,7 @@ pub struct SshServerBuilder {
     authorized: Vec<String>,
     settings: Vec<String>,
     refuses_protocol: bool,
+    address: Option<SocketAddr>,
 }
 
 impl SshServerBuilder {
@@ -68,6 +71,13 @@ impl SshServerBuilder {
         self
     }
 
+    /// Listens on this address of the loopback instead of 127.0.0.1, and on this port or, for 0, on a free one.
+    #[must_use]
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Starts it. [`require::tool`]`("sshd")` says whether it can.
     pub fn start(self) -> SshServer {
         let place = TempDir::with_prefix("gitrepo-sshd-").unwrap();
@@ -88,7 +98,8 @@ impl SshServerBuilder {
 
         let sshd = require::find("sshd").expect("sshd is installed");
         let serving = place.path().to_owned();
-        let listener = Listener::start(move |stream| serve(stream, &sshd, &serving).expect("run sshd"));
+        let address = self.address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
+        let listener = Listener::start_at(address, move |stream| serve(stream, &sshd, &serving).expect("run sshd"));
         SshServer { listener, place }
     }
 }
@@ -106,7 +117,7 @@ impl SshServer {
 
     /// The URL of `repository` by its path: `ssh://user@127.0.0.1:port/…/name.git`.
     pub fn url(&self, repository: &Repository) -> String {
-        format!("ssh://{}@127.0.0.1:{}{}", user(), self.port(), repository.path().display())
+        format!("ssh://{}@{}{}", user(), self.listener.address(), repository.path().display())
     }
 
     /// The port.
@@ -136,7 +147,11 @@ impl SshServer {
 
     /// The `known_hosts` lines for this server.
     pub fn known_hosts(&self) -> String {
-        self.known_hosts_at(&format!("[127.0.0.1]:{}", self.port()))
+        let address = self.listener.address();
+        match address.port() {
+            22 => self.known_hosts_at(&address.ip().to_string()),
+            port => self.known_hosts_at(&format!("[{}]:{port}", address.ip())),
+        }
     }
 
     /// Its keys under the name of `host`, as `known_hosts` writes it (`[127.0.0.1]:2222`): a lie about another server.

@@ -13,6 +13,7 @@ mod confinement;
 mod destination;
 mod git_dir;
 mod interruption;
+mod local;
 mod revision;
 mod transport;
 mod tree_content;

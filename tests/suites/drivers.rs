@@ -18,6 +18,7 @@ mod access;
 mod lfs;
 mod lifecycle;
 mod node_credentials;
+mod retries;
 pub(crate) mod secrets;
 pub(crate) mod sharing;
 mod signatures;
@@ -160,7 +161,11 @@ over! { csi flex; {
         a_credential_is_sent_only_to_a_server_that_asks_for_it;
     node_credentials:
         a_key_of_the_node_serves_pods_of_its_namespaces_and_nobody_else
-        a_new_key_of_the_node_is_used_without_a_restart;
+        a_new_key_of_the_node_is_used_without_a_restart
+        two_repositories_of_one_host_have_a_key_each;
+    retries:
+        a_volume_that_failed_is_set_up_once_its_cause_is_gone
+        a_new_volume_shows_where_the_branch_went_back_to;
     lfs:
         a_volume_shows_the_content_of_its_lfs_pointers;
     submodules:

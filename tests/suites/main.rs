@@ -25,6 +25,7 @@ mod eviction;
 mod fake_kubelet;
 mod flex;
 mod full_disk;
+mod git_sync;
 mod hostile;
 mod hostile_servers;
 mod image;

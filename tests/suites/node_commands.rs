@@ -214,3 +214,66 @@ fn s23_a_purged_commit_is_refused_to_a_person() {
     assert_eq!(fs::read(target.join("a")).unwrap(), b"new\n");
     shell.unmount(&target).assert_success();
 }
+
+#[test]
+fn one_target_shows_one_thing_after_another_and_nothing_of_what_was_before() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    let [app, other] = ["app", "other"].map(Repository::new);
+    let old = app.commit("main", &Files::new().file("a", "old\n").file("only-app", "x"));
+    let new = app.commit("main", &Files::new().file("a", "new\n"));
+    app.set_branch("side", "main");
+    app.commit("side", &Files::new().file("a", "side\n").file(&new, "named like a commit\n"));
+    other.commit("main", &Files::new().file("a", "other\n"));
+    let server = HttpServer::builder().serve(&app).serve(&other).start();
+    let (of_app, of_other, target) = (server.url(&app), server.url(&other), shell.target("pod"));
+    for writable in [&[][..], &["--writable=private"]] {
+        // One that the store does not have.
+        let pushed = app.commit("main", &Files::new().file("a", "pushed\n"));
+        for (url, revision, content) in [
+            (&of_app, &*new, "new\n"),
+            (&of_app, "side", "side\n"),
+            (&of_app, &old, "old\n"),
+            (&of_app, &pushed, "pushed\n"),
+            (&of_other, "main", "other\n"),
+            (&of_app, "main", "pushed\n"),
+        ] {
+            let revision = format!("--revision={revision}");
+            shell.mount(url, &target, &[&[&*revision], writable].concat()).assert_success();
+            assert_eq!(fs::read_to_string(target.join("a")).unwrap(), content, "{url} {revision}");
+            assert_eq!(target.join("only-app").exists(), *url == of_app);
+            assert!(!target.join("mine").exists() && target.join(&new).exists() == (content == "side\n"));
+            if !writable.is_empty() {
+                fs::write(target.join("mine"), "written\n").unwrap();
+                fs::write(target.join("a"), "written\n").unwrap();
+            }
+            shell.unmount(&target).assert_success();
+        }
+    }
+    assert_eq!(shell.leftovers(), <[std::path::PathBuf; 0]>::default());
+}
+
+#[test]
+fn a_target_with_files_is_covered_and_a_store_may_be_in_a_work_tree() {
+    let Some(shell) = Shell::new(64 << 20) else { return };
+    let repository = Repository::new("app");
+    repository.commit("main", &Files::new().file("a", "shown\n"));
+    let server = HttpServer::start(&repository);
+    // The store is in the shell's home.
+    git::output(git::command(shell.home()).args(["init", "--quiet", "."]));
+    let before = git::line(git::command(shell.home()).args(["config", "--list", "--local"]));
+    let target = shell.target("pod");
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("a"), "covered\n").unwrap();
+    fs::write(target.join("mine"), "covered\n").unwrap();
+    let (url, read) = (server.url(&repository), || fs::read_to_string(target.join("a")).unwrap());
+    for more in [&[][..], &["--writable=private"], &["--git-dir=keep"]] {
+        shell.mount(&url, &target, more).assert_success();
+        assert_eq!((read(), target.join("mine").exists()), ("shown\n".to_owned(), false));
+        shell.unmount(&target).assert_success();
+        assert_eq!((read(), fs::read_dir(&target).unwrap().count()), ("covered\n".to_owned(), 2));
+    }
+    assert_eq!(git::line(git::command(shell.home()).args(["config", "--list", "--local"])), before);
+    assert!(!shell.home().join(".git/refs/remotes").exists());
+    fs::remove_file(target.join("a")).unwrap();
+    fs::remove_file(target.join("mine")).unwrap();
+}

@@ -32,6 +32,7 @@ use tempfile::TempDir;
 mod abandoned;
 mod base_damage;
 mod checkout;
+mod committing;
 mod contract;
 mod copies;
 mod damage;
@@ -44,6 +45,7 @@ mod kernel;
 mod labels;
 mod layers;
 mod links;
+mod moving;
 mod older;
 mod replaced;
 mod shared;
@@ -214,6 +216,9 @@ macro_rules! over_every_format {
                     after_a_reboot_another_credential_needs_its_own_proof
                     the_list_shows_the_state_of_mounts
                     unpublishing_an_unpublished_volume_succeeds;
+                moving:
+                    new_volumes_follow_a_ref_wherever_it_moves
+                    a_depth_stays_what_it_is_while_its_branch_moves;
                 targets:
                     an_existing_target_directory_stays
                     a_created_target_directory_is_removed
@@ -273,6 +278,9 @@ over_every_format! {
     {
         git_dir:
             the_owner_commits_fetches_and_collects_garbage;
+        committing:
+            gits_own_commands_work_in_a_writable_volume
+            submodules_are_initialised_by_git_itself;
         damage:
             a_changed_snapshot_is_replaced_and_its_mounts_keep_it
             a_changed_snapshot_is_unpublished_like_any_other
@@ -378,6 +386,9 @@ over! {
             a_layer_over_an_image_belongs_to_its_user_and_group;
         replaced:
             the_copy_belongs_to_the_same_user_and_group;
+        committing:
+            members_of_a_group_commit_in_turn_and_others_are_told_why_not
+            gits_own_commands_work_in_a_writable_volume;
         shared:
             targets_of_a_volume_share_a_copy_until_the_last_is_gone
             other_volumes_and_private_copies_do_not_show_a_shared_copy

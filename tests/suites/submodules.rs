@@ -7,6 +7,7 @@ use gitrepo_tests::submodules::Submodule;
 use gitrepo_tests::submodules::with_submodules;
 
 mod access;
+mod across;
 mod clone;
 mod damage;
 mod hostile;

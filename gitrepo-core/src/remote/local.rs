@@ -44,6 +44,14 @@ use pack::SourceError;
 /// Most tags of tags that are followed.
 const TAGS_FOLLOWED: usize = 16;
 
+/// Why a working tree has no repository here.
+const LINKED: &str = "its .git is a file, and its repository is elsewhere: write the URL of that one, which `git rev-parse \
+                      --git-common-dir` tells";
+
+/// Why objects may be missing.
+const BORROWED: &str = "some of its objects are in another repository, which is not read (objects/info/alternates): \
+                        `git repack -a -d` copies them";
+
 /// A repository of a `file` URL.
 pub(super) struct Local<'a> {
     request: &'a ConnectRequest,
@@ -104,6 +112,8 @@ impl<'a> Local<'a> {
         let (from, to) = (source.odb().map_err(failed)?, repository.objects()?);
         let cancel = &self.request.watch.cancel;
         let mut missing = Missing::new(&from, &to, cancel);
+        missing.is_shallow = source.is_shallow();
+        missing.borrows = self.borrows();
         let way = match &request.narrow {
             Some(directory) => missing.way(oid(commit), directory).map_err(|error| self.unreadable(error))?,
             None => None,
@@ -137,11 +147,11 @@ impl<'a> Local<'a> {
 
     fn open(&self) -> Result<git2::Repository, RemoteError> {
         sys::git::isolate().map_err(|error| RemoteError::Library { source: Cause::new(error.message()) })?;
-        let opened = git2::Repository::open(Path::new(self.request.errand.url.path()));
+        let opened = git2::Repository::open(self.path());
         opened.map_err(|error| match error.code() {
             ErrorCode::NotFound => {
-                let source = Some(Cause::new(error.message()));
-                RemoteError::RepositoryNotFound { url: self.url(), source }
+                let reason = if self.is_linked() { LINKED } else { error.message() };
+                RemoteError::RepositoryNotFound { url: self.url(), source: Some(Cause::new(reason)) }
             }
             _ => self.failure(&error),
         })
@@ -152,7 +162,8 @@ impl<'a> Local<'a> {
         match source.odb().and_then(|objects| objects.read_header(oid(id))) {
             Ok(header) => Ok(header),
             Err(error) if error.code() == ErrorCode::NotFound => {
-                Err(RemoteError::CommitNotFound { url: self.url(), commit: id, source: None })
+                let source = self.borrows().then(|| Cause::new(BORROWED));
+                Err(RemoteError::CommitNotFound { url: self.url(), commit: id, source })
             }
             Err(error) => Err(self.failure(&error)),
         }
@@ -195,8 +206,25 @@ impl<'a> Local<'a> {
         match error {
             SourceError::Interrupted(source) => RemoteError::Interrupted { url, source },
             error if error.is_out_of_memory() => RemoteError::OutOfMemory { url },
+            error if self.borrows() => {
+                RemoteError::Protocol { url, source: Cause::new(format_args!("{}: {BORROWED}", chain(&error))) }
+            }
             error => RemoteError::Protocol { url, source: Cause::new(chain(&error)) },
         }
+    }
+
+    /// Whether this is a working tree, or a submodule's, whose repository is elsewhere (gitrepository-layout(5)).
+    fn is_linked(&self) -> bool {
+        self.path().join(".git").is_file()
+    }
+
+    /// Whether it has objects from other repositories, as after `git clone --shared`.
+    fn borrows(&self) -> bool {
+        ["objects", ".git/objects"].iter().any(|objects| self.path().join(objects).join("info/alternates").exists())
+    }
+
+    fn path(&self) -> &Path {
+        Path::new(self.request.errand.url.path())
     }
 }
 
@@ -218,6 +246,10 @@ struct Missing<'a> {
     from: &'a Odb<'a>,
     to: &'a Odb<'a>,
     cancel: &'a Cancel,
+    /// Whether parents of commits may be missing here.
+    is_shallow: bool,
+    /// Whether what is missing here is in another repository.
+    borrows: bool,
     seen: HashSet<Oid>,
     /// Commits, and an object that was asked for in place of one.
     commits: Vec<Oid>,
@@ -227,8 +259,8 @@ struct Missing<'a> {
 
 impl<'a> Missing<'a> {
     fn new(from: &'a Odb<'a>, to: &'a Odb<'a>, cancel: &'a Cancel) -> Self {
-        let seen = HashSet::new();
-        Self { from, to, cancel, seen, commits: Vec::new(), trees: Vec::new(), blobs: Vec::new() }
+        let (commits, trees, blobs) = (Vec::new(), Vec::new(), Vec::new());
+        Self { from, to, cancel, is_shallow: false, borrows: false, seen: HashSet::new(), commits, trees, blobs }
     }
 
     /// Collects `depth` commits of history with their trees, all of it if that is 0. Returns the commits whose parents
@@ -257,7 +289,8 @@ impl<'a> Missing<'a> {
                 }
                 let before = object::parents_of(found.data());
                 let all = before.len();
-                let there: Vec<_> = before.into_iter().filter(|parent| self.from.exists(*parent)).collect();
+                let is_there = |parent: &Oid| !self.is_shallow || self.from.exists(*parent);
+                let there: Vec<_> = before.into_iter().filter(is_there).collect();
                 if (level == depth && all > 0) || there.len() < all {
                     boundary.push(commit);
                 }
@@ -301,17 +334,23 @@ impl<'a> Missing<'a> {
                 match entry.mode() {
                     None => trees.push(entry.id),
                     Some(EntryMode::Submodule) => {}
-                    Some(_) => self.blob(entry.id),
+                    Some(_) => self.blob(entry.id)?,
                 }
             }
         }
         Ok(())
     }
 
-    fn blob(&mut self, id: Oid) {
-        if self.seen.insert(id) && self.from.exists(id) {
-            self.blobs.push(id);
+    fn blob(&mut self, id: Oid) -> Result<(), SourceError> {
+        if self.seen.insert(id) {
+            match self.from.exists(id) {
+                true => self.blobs.push(id),
+                false if self.borrows => drop(self.read(id)?),
+                // The listing of the tree tells.
+                false => {}
+            }
         }
+        Ok(())
     }
 
     fn read(&self, id: Oid) -> Result<OdbObject<'a>, SourceError> {

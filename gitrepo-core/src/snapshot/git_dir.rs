@@ -12,6 +12,7 @@ use std::path::Path;
 
 use git2::Oid;
 
+use super::Owner;
 use super::SnapshotError;
 use super::TreeRequest;
 use super::listing::Listing;
@@ -29,6 +30,7 @@ pub(crate) mod device;
 mod history;
 pub(crate) mod index;
 pub(crate) mod pack;
+pub(crate) mod shared;
 
 pub(crate) use pack::pack;
 
@@ -117,6 +119,19 @@ pub(crate) fn refresh_index(root: &Path, options: &TreeOptions, shown: Option<&W
         return Ok(());
     }
     index::refresh(&root.join(options.directory.to_string()))
+}
+
+/// Makes the `.git` of a writable copy one for the copy's group, if it shows a repository.
+pub(crate) fn share_copy(
+    root: &Path,
+    options: &TreeOptions,
+    shown: Option<&WorkingRepository>,
+    owner: Owner,
+) -> io::Result<()> {
+    if shown.is_none() {
+        return Ok(());
+    }
+    shared::add_to_files(&root.join(options.directory.to_string()).join(NAME), owner)
 }
 
 /// The time of a node, if it has one of its own, in seconds since 1970.

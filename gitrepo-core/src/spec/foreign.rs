@@ -50,6 +50,7 @@ const ATTRIBUTES: Table = &[
             "sourcedir",
             "sparse",
             "sparsecheckout",
+            "sparsecheckoutfile",
             "sparsepath",
         ],
     ),

@@ -221,6 +221,12 @@ impl Volumes {
         let reserve = Reserve::new(made.to_owned(), config.cache.reserve_bytes).making_room(self.room());
         let access = if writers.group == GroupAccess::Write { Writers::Group } else { Writers::Owner };
         snapshot::copy(tree, made, writers.owner(), access, reserve, cancel)?;
+        let (options, shown) = (&meta.tree, meta.working_repository.as_ref());
+        let failed =
+            |path: &'static str| move |source| CopyError::Io { action: "write", path: path.to_owned(), source };
+        if access == Writers::Group {
+            snapshot::share_copied_git_dir(made, options, shown, writers.owner()).map_err(failed(".git"))?;
+        }
         fs::set_permissions(made, fs::Permissions::from_mode(VolumeRoot::of(writers).mode))
             .map_err(StoreError::io("set the permissions of", made))?;
         if let Some(label) = self.snapshots.gateway().policy().label() {
@@ -230,8 +236,7 @@ impl Volumes {
             })?;
         }
         // Last, since it says of each file what lstat(2) says.
-        let failed = |source| CopyError::Io { action: "write", path: snapshot::GIT_INDEX.to_owned(), source };
-        Ok(snapshot::refresh_index(made, &meta.tree, meta.working_repository.as_ref()).map_err(failed)?)
+        Ok(snapshot::refresh_index(made, options, shown).map_err(failed(snapshot::GIT_INDEX))?)
     }
 }
 

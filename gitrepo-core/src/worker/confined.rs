@@ -247,7 +247,7 @@ impl Confined {
         };
         let mut claim = None;
         match source {
-            // libgit2 reads another user's repository only as its owner (CVE-2022-24765).
+            // Root's worker may read what the owner may, and nothing else of root's.
             Some((source, owner)) => {
                 plan.source = Some(source);
                 plan.uid = Some(owner);

@@ -1,5 +1,6 @@
 //! Names that look like something else.
 
+use gitrepo_tests::git;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::person::Person;
 use gitrepo_tests::repository::Files;
@@ -48,4 +49,19 @@ fn a_port_in_scp_form_is_named_with_the_url_to_write() {
         person.clone(url, &[]).assert_code(64);
     }
     person.assert_nothing_left();
+}
+
+/// Only here we differ from git, which takes anything after `--branch` for a name.
+#[test]
+fn a_branch_that_is_named_like_a_commit_is_served_by_its_full_name() {
+    let repository = Repository::new("app");
+    let first = repository.commit("main", &Files::new().file("f", "1\n").file("0123456789", "a file\n"));
+    let name = "0123456789abcdef".repeat(3)[..40].to_owned();
+    git::output(&mut repository.git(["update-ref", &format!("refs/heads/{name}"), &first]));
+    let server = HttpServer::start(&repository);
+    let (url, person) = (server.url(&repository), Person::new());
+    assert!(git_clones(&[], &url, &["--branch", &name]).status.success());
+    assert_we_refuse(&person, &url, &["--revision", &name], 66, &[&name], "an id of no commit");
+    let full = format!("refs/heads/{name}");
+    assert_we_clone(&person, &url, &["--revision", &full], &repository, &first, "the full name");
 }

@@ -94,3 +94,38 @@ fn root_of_a_container_that_may_not_create_namespaces_clones_too() {
     assert!(outcome.stderr.contains("CAP_SYS_ADMIN"), "{}", outcome.stderr);
     assert_tree(&person.tree(), &fixture.repository, &fixture.commit);
 }
+
+/// As in a container with any `runAsUser`, for which git over SSH needs an entry in the user database.
+#[test]
+fn user_without_a_name_a_home_or_a_shell_clones() {
+    const UID: u32 = 123_456;
+    if !require::root("to become an unknown user") || !require::tool("sshd") {
+        return;
+    }
+    let (repository, commit) = fixtures::small();
+    let authority = Authority::new();
+    let https = HttpServer::builder().serve(&repository).tls(authority.issue_for_loopback()).start();
+    let key = ClientKey::new();
+    let ssh = SshServer::start(&key);
+    let person = Person::of(UID);
+    let trust = person.secret(&[("ca.crt", &authority.ca_pem())]);
+    let identity = person.secret(&[("ssh-privatekey", &key.private), ("known_hosts", &ssh.known_hosts())]);
+    let alone = person.secret(&[("ssh-privatekey", &key.private)]);
+    let trusting = person.configuration(r#"{"hostKeys": {"checking": "accept-new"}}"#);
+    let clone = |url: &str, more: &[&str]| -> Outcome {
+        let mut command = person.program().command([&["clone", url, "tree"], more].concat());
+        command.env_remove("HOME").output().unwrap().into()
+    };
+    for (url, secret) in [(https.url(&repository), &trust), (ssh.url(&repository), &identity)] {
+        clone(&url, &[secret]).assert_success();
+        assert_tree(&person.tree(), &repository, &commit);
+        tree::assert_owner(&person.tree(), UID);
+        person.discard_tree();
+    }
+    let unknown = clone(&ssh.url(&repository), &[&alone]).assert_code(77);
+    assert!(unknown.stderr.contains("known_hosts"), "{}", unknown.stderr);
+    let nowhere = clone(&ssh.url(&repository), &[&alone, &trusting]).assert_code(64);
+    assert!(nowhere.stderr.contains("hostKeys.file"), "{}", nowhere.stderr);
+    assert_eq!(ssh.sessions(), 1);
+    person.assert_nothing_left();
+}

@@ -3,9 +3,11 @@
 use std::os::unix::fs::symlink;
 
 use gitrepo_tests::fixtures;
+use gitrepo_tests::git;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::person::Person;
 use gitrepo_tests::repository::Repository;
+use gitrepo_tests::volumes::files_below;
 
 use super::assert_tree;
 
@@ -156,4 +158,52 @@ fn of_two_clones_to_one_destination_one_succeeds_and_the_other_is_refused() {
     assert_eq!(codes, [0, 64]);
     assert_tree(&bench.person.tree(), &bench.repository, &bench.commit);
     bench.person.assert_tree_alone();
+}
+
+#[test]
+fn clone_arrives_where_the_kernel_says_and_keeps_only_parents_on_the_way() {
+    let bench = Bench::new();
+    let name = bench.person.home().file_name().unwrap().to_str().unwrap().to_owned();
+    let around = format!("../{name}/around");
+    for (destination, at) in [
+        ("new/../beside", "beside"),
+        ("./x/./y", "x/y"),
+        ("p//q", "p/q"),
+        ("r/s/../t/../u", "r/u"),
+        (&around, "around"),
+    ] {
+        bench.assert_arrives(destination, at);
+    }
+    let kept = ["around", "beside", "p", "r", "x"].map(str::to_owned);
+    assert_eq!(bench.person.belongings(), kept.into(), "of new/../beside, only beside");
+    assert_eq!(std::fs::read_dir(bench.person.home().join("r")).unwrap().count(), 1);
+    // One that was there stays, and so does what follows a link.
+    std::fs::create_dir(bench.person.home().join("old")).unwrap();
+    bench.assert_arrives("old/../other", "other");
+    symlink("r/u", bench.person.home().join("link")).unwrap();
+    bench.assert_arrives("link/../behind", "r/behind");
+    assert!(bench.person.home().join("old").exists());
+}
+
+#[test]
+fn clone_below_another_repository_changes_nothing_of_it() {
+    let bench = Bench::new();
+    let mine = bench.person.home().join("mine");
+    git::output(git::command(bench.person.home()).args(["init", "--quiet", "mine"]));
+    git::output(git::command(&mine).args(["commit", "--allow-empty", "--quiet", "--message=mine"]));
+    let content = || {
+        let files = files_below(&mine.join(".git")).into_iter();
+        files.map(|file| (file.clone(), std::fs::read(file).unwrap())).collect::<Vec<_>>()
+    };
+    let before = content();
+    let url = bench.server.url(&bench.repository);
+    for (destination, more) in [("mine/vendor/plain", &[][..]), ("mine/vendor/kept", &["--git-dir=keep"])] {
+        bench.person.run(&[&["clone", &url, destination], more].concat()).assert_success();
+    }
+    assert_tree(&mine.join("vendor/plain"), &bench.repository, &bench.commit);
+    assert_eq!(content(), before);
+    let head = |tree: &str| git::line(git::command(&mine.join(tree)).args(["rev-parse", "HEAD"]));
+    assert_eq!((head("vendor/kept"), head("vendor/plain")), (bench.commit.clone(), head(".")));
+    let status = git::line(git::command(&mine).args(["status", "--porcelain"]));
+    assert_eq!(status, "?? vendor/");
 }

@@ -181,6 +181,7 @@ fn a_history_beyond_the_limit_is_refused_and_leaves_nothing() {
     let limits = person.configuration("{\"limits\": {\"treeBytes\": \"300Ki\"}}");
     person.clone(&server.url(&repository), &["--git-dir", "keep", &limits]).assert_success();
     assert_clean(&person.tree());
+    assert_eq!(line(&person.tree(), &["rev-list", "--count", "HEAD"]), "1", "the default depth");
     person.discard_tree();
     let outcome = person.clone(&server.url(&repository), &["--git-dir", "keep", "--depth", "0", &limits]);
     assert_refused(&person, outcome, 73, "limits.treeBytes");

@@ -2,6 +2,7 @@
 
 use gitrepo_tests::daemon::GitDaemon;
 use gitrepo_tests::fixtures;
+use gitrepo_tests::git;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::person::Person;
 use gitrepo_tests::repository::Files;
@@ -9,6 +10,9 @@ use gitrepo_tests::repository::Repository;
 use gitrepo_tests::require;
 use gitrepo_tests::ssh::ClientKey;
 use gitrepo_tests::ssh::SshServer;
+use gitrepo_tests::working_repository::assert_clean;
+use gitrepo_tests::working_repository::assert_whole;
+use gitrepo_tests::working_repository::line;
 
 use super::assert_refused;
 use super::assert_tree;
@@ -164,5 +168,27 @@ fn depth_does_not_change_the_tree() {
         person.clone(&url, &["--set", depth]).assert_success();
         assert_tree(&person.tree(), &repository, &head);
         person.discard_tree();
+    }
+}
+
+/// As of a working tree on a server, where somebody has checked out a commit.
+#[test]
+fn a_detached_head_of_the_remote_is_served_and_is_no_branch() {
+    let fixture = fixtures::everything();
+    let repository = &fixture.repository;
+    git::output(&mut repository.git(["update-ref", "--no-deref", "HEAD", &fixture.parent]));
+    let servers = [0, 1, 2].map(|version| HttpServer::builder().serve(repository).protocol(version).start());
+    let daemon = GitDaemon::start();
+    let file = format!("file://{}", repository.path().display());
+    let person = Person::new();
+    for url in servers.iter().map(|server| server.url(repository)).chain([daemon.url(repository), file]) {
+        let resolved = person.run(&["resolve", &url]).assert_success();
+        assert_eq!(resolved.stdout, format!("{}\tHEAD\n", fixture.parent), "{url}");
+        person.clone(&url, &["--git-dir=keep"]).assert_success();
+        assert_clean(&person.tree());
+        assert_whole(&person.tree(), repository, &fixture.parent, 1);
+        assert_eq!(line(&person.tree(), &["branch", "--show-current"]), "", "{url}");
+        person.discard_tree();
+        assert_serves(&person, &url, repository, "HEAD", &fixture.parent);
     }
 }

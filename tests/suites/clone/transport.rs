@@ -6,6 +6,7 @@ use gitrepo_tests::fixtures;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::http::HttpServerBuilder;
+use gitrepo_tests::namespace;
 use gitrepo_tests::person::Person;
 use gitrepo_tests::program::Program;
 use gitrepo_tests::require;
@@ -14,6 +15,8 @@ use gitrepo_tests::ssh::SshServer;
 
 use super::Fixtures;
 use super::assert_clones_head;
+use super::assert_refused;
+use super::assert_tree;
 
 fn serve(fixtures: &Fixtures) -> HttpServerBuilder {
     fixtures.all().fold(HttpServer::builder(), HttpServerBuilder::serve)
@@ -207,4 +210,43 @@ fn file_url_brings_every_fixture_byte_for_byte() {
     for repository in fixtures.all() {
         assert_clones_head(&person, &format!("file://{}", repository.path().display()), &[], repository);
     }
+}
+
+/// The first of the two forms of git-sync's tests over SSH, which leads to port 22.
+#[test]
+fn ssh_in_the_form_of_scp_reaches_paths_of_every_kind() {
+    if !require::root("gives the test a network of its own") || !require::tool("sshd") {
+        return;
+    }
+    namespace::private_network();
+    let (repository, commit) = fixtures::small();
+    let (key, home) = (ClientKey::new(), repository.root().display().to_string());
+    // sshd takes the home from the user database.
+    let as_there = format!("cd {home} && HOME={home} exec sh -c \"$SSH_ORIGINAL_COMMAND\"");
+    let server = SshServer::builder().authorize(&key).force_command(&as_there);
+    let server = server.at((std::net::Ipv4Addr::LOCALHOST, 22).into()).start();
+    let person = Person::new();
+    let secret = person.secret(&[("ssh-privatekey", &key.private), ("known_hosts", &server.known_hosts())]);
+    let user = gitrepo_tests::ssh::user();
+    let absolute = repository.path().display().to_string();
+    // Only a relative path needs this form.
+    for (url, origin) in [
+        (format!("{user}@127.0.0.1:small.git"), format!("{user}@127.0.0.1:small.git")),
+        (format!("{user}@127.0.0.1:~/small.git"), format!("ssh://{user}@127.0.0.1/~/small.git")),
+        (format!("{user}@127.0.0.1:{absolute}"), format!("ssh://{user}@127.0.0.1{absolute}")),
+        (format!("ssh://{user}@127.0.0.1/~/small.git"), format!("ssh://{user}@127.0.0.1/~/small.git")),
+        (format!("ssh://{user}@127.0.0.1:22{absolute}"), format!("ssh://{user}@127.0.0.1{absolute}")),
+    ] {
+        person.clone(&url, &[&secret, "--git-dir=keep"]).assert_success();
+        let said = |words: &[&str]| gitrepo_tests::working_repository::line(&person.tree(), words);
+        assert_eq!((said(&["rev-parse", "HEAD"]), said(&["status", "--porcelain"])), (commit.clone(), String::new()));
+        assert_eq!(said(&["config", "remote.origin.url"]), origin, "{url}");
+        person.discard_tree();
+        person.clone(&url, &[&secret]).assert_success();
+        assert_tree(&person.tree(), &repository, &commit);
+        person.discard_tree();
+    }
+    let sessions = server.sessions();
+    assert_refused(&person, person.clone(&format!("{user}@127.0.0.1:x/../small.git"), &[&secret]), 64, "..");
+    assert_eq!(server.sessions(), sessions);
 }

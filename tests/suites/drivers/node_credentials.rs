@@ -5,11 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use gitrepo_tests::fixtures;
+use gitrepo_tests::http::Answer;
 use gitrepo_tests::http::Credential;
 use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::kubelet::Driver;
 use gitrepo_tests::kubelet::Manifest;
 use gitrepo_tests::kubelet::Pod;
+use gitrepo_tests::repository::Files;
+use gitrepo_tests::repository::Repository;
+use gitrepo_tests::tree::assert_same_tree;
 use serde_json::json;
 
 use super::DISK;
@@ -90,4 +94,44 @@ pub(super) fn a_new_key_of_the_node_is_used_without_a_restart<D: Driver>() {
     scene.node.give_up(&third, &volume);
     scene.node.assert_unseen(&canaries());
     scene.node.assert_nothing_set_up();
+}
+
+/// As deploy keys are: one for each repository of a host. A pod's secret has one for each host.
+pub(super) fn two_repositories_of_one_host_have_a_key_each<D: Driver>() {
+    const OTHER: &str = "canary-other-9Pq5";
+    let places = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (repository, commit) = fixtures::small();
+    let other = Repository::new("other");
+    let of_other = other.commit("main", &Files::new().file("x", "x"));
+    let keys = [("/small.git", TOKEN), ("/other.git", OTHER)];
+    let server = keys.iter().fold(HttpServer::builder(), |server, (_, token)| server.accept(Credential::Bearer(token)));
+    let server = server.serve(&repository).serve(&other).answer(move |request| {
+        let is_its = |(path, token): &(&str, &str)| {
+            request.path.starts_with(path) && request.authorization() == Some(&format!("Bearer {token}"))
+        };
+        match keys.iter().any(is_its) {
+            true => Answer::Git,
+            false => Answer::Status { status: 403, headers: Vec::new() },
+        }
+    });
+    let server = server.start();
+    let urls = [&repository, &other].map(|repository| server.url(repository));
+    let credentials: Vec<_> = (0..2)
+        .map(|at| {
+            write(places[at].path(), keys[at].1, 0o400);
+            json!({"match": urls[at], "secretDir": places[at].path(), "namespaces": ["ci"]})
+        })
+        .collect();
+    let Some(node) = D::start(DISK, &json!({ "nodeCredentials": credentials, "credentialsOverHttp": true })) else {
+        return;
+    };
+    let pod = Pod::new("builder").in_namespace("ci");
+    for (url, (repository, commit)) in urls.iter().zip([(&repository, &commit), (&other, &of_other)]) {
+        let volume = D::inline("v", &[("repository", url), ("directory", ".")]).read_only();
+        node.set_up(&pod, &volume).unwrap();
+        assert_same_tree(repository, commit, ".", &node.target(&pod, &volume));
+        node.tear_down(&pod, &volume);
+    }
+    node.assert_unseen(&canaries());
+    node.assert_nothing_set_up();
 }

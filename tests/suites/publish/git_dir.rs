@@ -26,7 +26,7 @@ use super::Bench;
 use super::images::every_fixture;
 
 /// The same request, with `.git`.
-fn keeping(request: VolumeRequest, depth: u32) -> VolumeRequest {
+pub(super) fn keeping(request: VolumeRequest, depth: u32) -> VolumeRequest {
     with(request, |request| {
         request.spec.git_dir = GitDir::Keep;
         request.spec.depth = depth;
@@ -34,7 +34,7 @@ fn keeping(request: VolumeRequest, depth: u32) -> VolumeRequest {
 }
 
 /// A repository with a history of five commits on `main`, one of them of two parents, and another branch.
-fn with_history() -> Repository {
+pub(super) fn with_history() -> Repository {
     let repository = Repository::new("history");
     for number in 0..4 {
         let text = format!("{number}\n").repeat(50);

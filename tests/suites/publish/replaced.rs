@@ -26,9 +26,11 @@ use gitrepo_tests::volumes::entries;
 use gitrepo_tests::volumes::private;
 use gitrepo_tests::volumes::shared;
 use gitrepo_tests::volumes::with;
+use gitrepo_tests::working_repository::assert_clean;
 
 use super::Bench;
 use super::config;
+use super::git_dir::keeping;
 
 /// A private and a shared volume.
 fn requests(bench: &Bench) -> [VolumeRequest; 2] {
@@ -90,11 +92,14 @@ pub(super) fn the_copy_belongs_to_the_same_user_and_group(bench: &Bench) {
         })
     };
     for group in [None, Some(2000)] {
-        let request = with(request.clone(), |request| request.group = group);
+        let request = with(keeping(request.clone(), 1), |request| request.group = group);
         bench.node.publish(&request).unwrap();
         let before = all(&request.target);
+        let config = fs::read_to_string(request.target.join(".git/config")).unwrap();
         assert!(replace(&bench.node, &request).unwrap());
         assert_eq!(all(&request.target), before, "{group:?}");
+        assert_eq!(fs::read_to_string(request.target.join(".git/config")).unwrap(), config);
+        assert_clean(&request.target);
         bench.node.unpublish(&request);
     }
     bench.node.assert_nothing_published();

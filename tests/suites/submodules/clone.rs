@@ -96,3 +96,22 @@ fn options_that_cannot_be_combined_are_refused() {
     let refused = person.clone("https://host.example/a", &[RECURSIVE, "--set=gitDir=keep"]).assert_code(64);
     assert!(refused.stderr.contains("gitDir: keep and submodules: recursive"), "{}", refused.stderr);
 }
+
+#[test]
+fn submodules_of_a_local_repository_are_local() {
+    let [super_project, sub, other] = ["super", "sub", "other"].map(Repository::new);
+    let in_sub = sub.commit("main", &Files::new().file("x", "x"));
+    let in_other = other.commit("main", &Files::new().file("y", "y"));
+    let root = sub.root().file_name().unwrap().to_str().unwrap();
+    let submodules = [
+        Submodule { path: "sub", url: &format!("../../{root}/sub.git"), commit: &in_sub },
+        Submodule { path: "other", url: &format!("file://{}", other.path().display()), commit: &in_other },
+    ];
+    super_project.commit("main", &with_submodules(Files::new(), &submodules));
+    let person = Person::new();
+    person.clone(&format!("file://{}", super_project.path().display()), &[RECURSIVE]).assert_success();
+    for (path, content) in [("sub/x", "x"), ("other/y", "y")] {
+        assert_eq!(std::fs::read_to_string(person.tree().join(path)).unwrap(), content);
+    }
+    person.assert_tree_alone();
+}

@@ -1,5 +1,6 @@
 //! A credential goes to no host but its own.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use gitrepo_tests::http::Credential;
@@ -8,6 +9,9 @@ use gitrepo_tests::http::Request;
 use gitrepo_tests::person::Person;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
+use gitrepo_tests::require;
+use gitrepo_tests::ssh::ClientKey;
+use gitrepo_tests::ssh::SshServer;
 use gitrepo_tests::submodules::Submodule;
 use gitrepo_tests::submodules::with_submodules;
 
@@ -90,4 +94,101 @@ fn a_public_submodule_on_another_host_needs_no_credential_and_gets_none() {
     let hosts = TwoHosts::new("localhost", &[]);
     hosts.clone(&[("token", OWN), ("third.example.com.token", OTHER)]).assert_success();
     hosts.assert_shown_at_most(None);
+}
+
+/// Addresses of the loopback, each a host of its own.
+const HOSTS: [[u8; 4]; 3] = [[127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 3]];
+
+/// A superproject, its submodule `lib`, and `lib/in`, at these hosts. Returns the URL of each.
+fn one_in_another(url_of: impl Fn(usize, &Repository) -> String) -> ([Repository; 3], [String; 3]) {
+    let repositories = ["super", "middle", "leaf"].map(Repository::new);
+    let urls = [0, 1, 2].map(|at| url_of(at, &repositories[at]));
+    let [whole, middle, leaf] = &repositories;
+    let in_leaf = leaf.commit("main", &Files::new().file("x", "leaf"));
+    let inner = Submodule { path: "in", url: &urls[2], commit: &in_leaf };
+    let in_middle = middle.commit("main", &with_submodules(Files::new().file("x", "middle"), &[inner]));
+    let outer = Submodule { path: "lib", url: &urls[1], commit: &in_middle };
+    whole.commit("main", &with_submodules(Files::new(), &[outer]));
+    (repositories, urls)
+}
+
+fn assert_has_all(person: &Person) {
+    for (path, content) in [("lib/x", "middle"), ("lib/in/x", "leaf")] {
+        assert_eq!(std::fs::read_to_string(person.tree().join(path)).unwrap(), content);
+    }
+}
+
+/// Fails unless the clone was refused for the submodule at this path and URL, and left nothing.
+fn assert_refused_for(person: &Person, outcome: gitrepo_tests::program::Outcome, path: &str, url: &str) {
+    let refused = outcome.assert_code(77);
+    let url = url.replace(&format!("{}@", gitrepo_tests::ssh::user()), "");
+    let words = format!("{:?}", refused.stderr);
+    assert!(refused.stderr.contains(&format!("{path:?}")), "{path}: {words}");
+    assert!(refused.stderr.contains(url.rsplit_once("://").unwrap().1), "{url}: {words}");
+    person.assert_nothing_left();
+}
+
+#[test]
+fn each_host_of_submodules_in_each_other_gets_its_own_ssh_key() {
+    if !require::tool("sshd") {
+        return;
+    }
+    let keys = [(); 3].map(|()| ClientKey::new());
+    let start = |at: usize| SshServer::builder().authorize(&keys[at]).at((Ipv4Addr::from(HOSTS[at]), 0).into()).start();
+    let servers = [0, 1, 2].map(start);
+    let (_repositories, urls) = one_in_another(|at, repository| servers[at].url(repository));
+    let person = Person::new();
+    let clone = |of_second: Option<&ClientKey>, of_third: Option<&ClientKey>| {
+        let known: Vec<_> = servers.iter().map(SshServer::known_hosts).collect();
+        let mut secret = vec![("ssh-privatekey", &*keys[0].private), ("known_hosts", &known[0])];
+        if let Some(key) = of_second {
+            secret.extend([("127.0.0.2.ssh-privatekey", &*key.private), ("127.0.0.2.known_hosts", &known[1])]);
+        }
+        if let Some(key) = of_third {
+            secret.extend([("127.0.0.3.ssh-privatekey", &*key.private), ("127.0.0.3.known_hosts", &known[2])]);
+        }
+        person.clone(&urls[0], &[RECURSIVE, &person.secret(&secret)])
+    };
+    let sessions = || servers.each_ref().map(SshServer::sessions);
+    assert_refused_for(&person, clone(None, Some(&keys[2])), "lib", &urls[1]);
+    assert_eq!(sessions()[1..], [0, 0], "the superproject's key was used elsewhere");
+    assert_refused_for(&person, clone(Some(&keys[1]), Some(&keys[1])), "lib/in", &urls[2]);
+    assert_refused_for(&person, clone(Some(&keys[2]), Some(&keys[1])), "lib", &urls[1]);
+    assert_eq!(sessions()[2], 0);
+    clone(Some(&keys[1]), Some(&keys[2])).assert_success();
+    assert_has_all(&person);
+}
+
+#[test]
+fn each_host_of_submodules_in_each_other_gets_its_own_password() {
+    let credentials = ["one", "two", "three"].map(|password| Credential::Basic("same", password));
+    let start =
+        |at: usize| HttpServer::builder().accept(credentials[at].clone()).at(Ipv4Addr::from(HOSTS[at]).into()).start();
+    let servers = [0, 1, 2].map(start);
+    let (repositories, urls) =
+        one_in_another(|at, repository| servers[at].url_by(&Ipv4Addr::from(HOSTS[at]).to_string(), repository.name()));
+    servers.iter().zip(&repositories).for_each(|(server, repository)| server.add(repository));
+    let person = Person::new();
+    let configuration = person.configuration(r#"{"credentialsOverHttp": true}"#);
+    let clone = |second: &str, third: &str| {
+        let secret = person.secret(&[
+            ("username", "same"),
+            ("password", "one"),
+            ("127.0.0.2.username", "same"),
+            ("127.0.0.2.password", second),
+            ("127.0.0.3.username", "same"),
+            ("127.0.0.3.password", third),
+        ]);
+        person.clone(&urls[0], &[RECURSIVE, &configuration, &secret])
+    };
+    assert_refused_for(&person, clone("two", "two"), "lib/in", &urls[2]);
+    clone("two", "three").assert_success();
+    assert_has_all(&person);
+    // The first two servers saw their own alone.
+    for (server, credential) in servers.iter().zip(&credentials).take(2) {
+        let requests = server.requests();
+        let mut shown = requests.iter().filter_map(|request| request.authorization()).peekable();
+        assert!(shown.peek().is_some());
+        assert!(shown.all(|shown| shown == credential.header()), "another credential was sent");
+    }
 }

@@ -114,6 +114,30 @@ fn only_what_lstat_says_may_differ_in_an_index() {
     }
 }
 
+#[test]
+fn only_a_group_that_writes_gets_a_shared_repository_and_every_view_is_verified() {
+    let (staging, _fixture, request) = snapshot(&Image);
+    let writes = Ownership::of_writers(1000, Some(2000));
+    for ownership in [writes, Ownership::of_writers(1000, None), Ownership::of_readers(1000, Some(2000))] {
+        let view = tempfile::tempdir().unwrap();
+        Image::view(staging.path(), view.path(), &request, &ownership).unwrap();
+        let watch = Watch::default();
+        let verify = |ownership: &Ownership| {
+            Image.verify(view.path(), &request, ownership, &mut Verifier::new(&watch, 0, Pace::new(None)))
+        };
+        verify(&ownership).unwrap();
+        assert!(ownership == writes || matches!(verify(&writes), Err(VerifyError::Damaged(_))));
+        let contains = |file: &str, text: &[u8]| {
+            let content = fs::read(view.path().join(file)).unwrap();
+            content.windows(text.len()).any(|part| part == text)
+        };
+        let devices = (0..).take_while(|device: &u32| view.path().join(device.to_string()).exists()).count();
+        let written = (devices - 1).to_string();
+        assert_eq!(contains(&written, b"sharedRepository = group"), ownership == writes, "{ownership:?}");
+        assert_eq!(contains("image", b"COMMIT_EDITMSG"), ownership == writes, "{ownership:?}");
+    }
+}
+
 /// 70,000 names in a directory whose path has almost 4,000 bytes.
 #[test]
 fn an_index_too_large_to_hold_is_refused_before_it_is_made() {

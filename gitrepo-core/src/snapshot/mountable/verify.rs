@@ -23,6 +23,7 @@ use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::beneath::Beneath;
+use crate::snapshot::git_dir;
 use crate::snapshot::verify::Verifier;
 use crate::snapshot::verify::VerifyError;
 use crate::snapshot::verify::without_limits;
@@ -36,7 +37,8 @@ impl Image {
         verifier: &mut Verifier<'_>,
     ) -> Result<String, VerifyError> {
         let opened = Beneath::new(snapshot).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let listed = Listed::read(listed::open(&opened)?, &without_limits(request))?;
+        let mut listed = Listed::read(listed::open(&opened)?, &without_limits(request))?;
+        git_dir::shared::add_to_list(&mut listed, ownership);
         let devices = assemble::devices(&listed);
         let segments = Segments::of_snapshot(snapshot, &listed, &devices)?;
         let targets = links::read(snapshot, &listed)?;

@@ -18,6 +18,7 @@ use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::beneath::Beneath;
+use crate::snapshot::git_dir;
 use crate::snapshot::image;
 use crate::snapshot::manifest;
 
@@ -34,8 +35,9 @@ impl Image {
         ownership: &Ownership,
     ) -> Result<(), SnapshotError> {
         let opened = Beneath::new(snapshot).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let listed = Listed::read(listed::open(&opened)?, request)?;
+        let mut listed = Listed::read(listed::open(&opened)?, request)?;
         check_image(snapshot, &listed)?;
+        git_dir::shared::add_to_list(&mut listed, ownership);
         let devices = assemble::devices(&listed);
         let segments = Segments::of_snapshot(snapshot, &listed, &devices)?;
         let targets = links::read(snapshot, &listed)?;

@@ -84,6 +84,52 @@ fn an_unknown_key_is_named_with_its_nearest_neighbour() {
     }
 }
 
+/// Every flag of git-sync, as its environment has it: our key, that of a secret, or nothing that would mislead.
+#[test]
+fn a_name_of_git_sync_is_told_ours_or_nothing() {
+    let keys = [
+        ("REPO", "repository"),
+        ("REF", "revision"),
+        ("BRANCH", "revision"),
+        ("REV", "revision"),
+        ("ROOT", "directory"),
+        ("LINK", "directory"),
+        ("DEST", "directory"),
+        ("DEPTH", "depth"),
+        ("SUBMODULES", "submodules"),
+        ("SPARSE_CHECKOUT_FILE", "subdirectory"),
+        ("PERIOD", "refresh"),
+        ("WAIT", "refresh"),
+    ];
+    for (flag, ours) in keys {
+        let message = with(&format!("GITSYNC_{flag}"), "x").unwrap_err().to_string();
+        assert!(message.ends_with(&format!("did you mean {ours}?")), "{message}");
+    }
+    let secrets = [
+        ("USERNAME", "username"),
+        ("PASSWORD", "password"),
+        ("PASSWORD_FILE", "password"),
+        ("SSH", "ssh-privatekey"),
+        ("SSH_KEY_FILE", "ssh-privatekey"),
+        ("SSH_KNOWN_HOSTS", "known_hosts"),
+        ("SSH_KNOWN_HOSTS_FILE", "known_hosts"),
+    ];
+    for (flag, ours) in secrets {
+        let message = with(&format!("GITSYNC_{flag}"), "canary").unwrap_err().to_string();
+        assert!(message.ends_with(&format!("as the key {ours}")) && !message.contains("canary"), "{message}");
+    }
+    for flag in "FILTER INIT_PERIOD SYNC_TIMEOUT ONE_TIME MAX_FAILURES INIT_MAX_FAILURES SYNC_ON_SIGNAL \
+                 STALE_WORKTREE_TIMEOUT GC GROUP_WRITE ADD_USER TOUCH_FILE ERROR_FILE EXECHOOK_COMMAND \
+                 EXECHOOK_TIMEOUT PRE_PUBLISH_EXECHOOK_COMMAND WEBHOOK_URL WEBHOOK_METHOD CREDENTIAL ASKPASS_URL \
+                 GITHUB_APP_PRIVATE_KEY GITHUB_APP_INSTALLATION_ID GITHUB_BASE_URL COOKIE_FILE CONFIG HTTP_BIND \
+                 HTTP_METRICS VERBOSE TIMEOUT CHANGE_PERMISSIONS MAX_SYNC_FAILURES SYNC_HOOK_COMMAND"
+        .split_whitespace()
+    {
+        let message = with(&format!("GITSYNC_{flag}"), "x").unwrap_err().to_string();
+        assert!(!message.contains("did you mean") && !message.contains("as the key"), "{message}");
+    }
+}
+
 #[test]
 fn options_of_which_each_works_alone_are_refused_together() {
     for (key, value) in [("submodules", "recursive"), ("checkout", "git"), ("subdirectory", "a")] {
@@ -143,6 +189,10 @@ fn values_are_read_strictly() {
         ("depth", "99999999999"),
         ("lfs", "True"),
         ("lfs", "1"),
+        ("submodules", "off"),
+        ("submodules", "shallow"),
+        ("submodules", "true"),
+        ("checkout", "true"),
         ("gitDir", "Keep"),
         ("symlinks", "reject"),
         ("pullPolicy", "always"),
