@@ -115,7 +115,7 @@ fn s20_an_openpgp_key_counts_until_it_expires() {
     assert!(check_document(&extended, &pen).is_ok());
     let shortened =
         pen.sign(&Draft::new(0x13, SIGNED + 1).flags(CERTIFIES_AND_SIGNS).key_lifetime(7), &[&about, &user(other)]);
-    let both = [extended.clone(), packet(13, other), shortened].concat();
+    let both = [extended, packet(13, other), shortened].concat();
     assert!(refused(check_document(&both, &pen), &pen).starts_with("which expired"));
     let direct = pen.sign(&Draft::new(kind::DIRECT, MADE).key_lifetime(8), &[&about]);
     let late = [pen.certificate(), pen.bind(&Pen::gpg(), &binding()), pen.certificate(), direct.clone()].concat();

@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
         match self.byte()? {
             one @ ..192 => Some(u32::from(one)),
             255 => self.number(),
-            first if first <= two => Some((u32::from(first) - 192 << 8) + u32::from(self.byte()?) + 192),
+            first if first <= two => Some(((u32::from(first) - 192) << 8) + u32::from(self.byte()?) + 192),
             _ => None,
         }
     }
