@@ -44,6 +44,7 @@ if [ "$scope" = tests ]; then
     has unshare || need util-linux
     has losetup || need mount
     has curl || need curl
+    has git-lfs || need git-lfs
     # Other git servers, and a proxy. The dulwich of Debian is for Debian's own Python.
     has nginx || need nginx-light
     has fcgiwrap || need fcgiwrap

@@ -187,6 +187,7 @@ impl Gateway {
             staging: workspace.map(|workspace| workspace.staging.to_owned()),
             base: workspace.and_then(|workspace| workspace.base.map(Path::to_owned)),
             shows_base: workspace.is_some_and(|workspace| workspace.shows_base),
+            shows_kept: true,
             limits: self.policy.limits().clone(),
         };
         Ok(Session::open(self, errand, watch))

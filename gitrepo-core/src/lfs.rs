@@ -10,6 +10,7 @@ use serde::Serialize;
 
 mod address;
 pub(crate) mod batch;
+mod expiry;
 mod id;
 mod known;
 mod pointer;
@@ -33,8 +34,11 @@ pub(crate) const MOST: usize = 50_000;
 /// Most objects that are brought before the tree is looked at again.
 pub(crate) const PAGE: usize = 1000;
 
-/// Most times that objects are brought for one volume. Each leaves a segment.
-pub(crate) const MOST_SEGMENTS: usize = 120;
+/// Most times that objects are brought for one volume. Each leaves a segment, and more if much is brought.
+pub(crate) const MOST_ROUNDS: usize = 200;
+
+/// Most segments that the objects of one volume leave. Of 1 PiB, some 130 are left because of their size.
+pub(crate) const MOST_SEGMENTS: usize = MOST_ROUNDS + 160;
 
 /// Longest path that is kept for messages, in bytes.
 const LONGEST_PATH: usize = 256;

@@ -44,6 +44,7 @@ pub use error::Unsupported;
 pub use objects::ObjectsError;
 pub use objects::ObjectsFetched;
 pub use objects::ObjectsRequest;
+pub use objects::Refused;
 pub(crate) use repository::Verifier;
 pub(crate) use repository::compact;
 pub(crate) use repository::content_limit;

@@ -17,7 +17,11 @@ use std::os::fd::RawFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
+use std::time::SystemTime;
 
+use gitrepo_core::credentials::Secret;
+use gitrepo_core::remote::ObjectsFetched;
+use gitrepo_core::remote::Refused;
 use gitrepo_core::spec::CommitId;
 use nix::fcntl::FcntlArg;
 use nix::fcntl::OFlag;
@@ -80,6 +84,66 @@ pub const LFS_LIES: &[(&str, End)] = &[
     ("lfs-no-end", End::Refused),
     ("lfs-twice", End::Harmless),
 ];
+
+/// All lies about where objects of Git LFS are. Other workers go there, with what they are told to send along.
+pub const LFS_PLACE_LIES: &[(&str, End)] = &[
+    ("place-host", End::Refused),
+    ("place-two-headers", End::Refused),
+    ("place-many-headers", End::Refused),
+    ("place-hidden-user", End::Refused),
+    ("place-file", End::Refused),
+    ("place-of-another-object", End::Refused),
+    ("place-twice", End::Harmless),
+    ("place-refused", End::Refused),
+    ("place-over", End::Refused),
+];
+
+/// Changes what a receiver says of the places of objects.
+pub fn about_places(lie: &str, mut told: ObjectsFetched) -> ObjectsFetched {
+    let header = |name: &str, value: &str| (name.to_owned(), Secret::new(value.to_owned()));
+    for action in &mut told.elsewhere {
+        match lie {
+            "place-host" => action.headers.push(header("Host", "git.example.com")),
+            "place-two-headers" => action.headers.push(header("X-Object", "1\r\nAuthorization: Basic eDp5")),
+            "place-many-headers" => {
+                action.headers.extend((0..1000).map(|number| header(&format!("X-Object-{number}"), "1")));
+            }
+            "place-hidden-user" => {
+                action.url = Secret::new(action.url.expose().replace("http://", "http://git.example.com@"));
+            }
+            "place-file" => action.url = Secret::new("file:///etc/passwd".to_owned()),
+            "place-of-another-object" => action.object.size += 1,
+            "place-over" => action.expires = Some(SystemTime::UNIX_EPOCH),
+            _ => {}
+        }
+    }
+    match lie {
+        "place-twice" => told.elsewhere.extend(told.elsewhere.clone()),
+        "place-refused" => {
+            let refused = told.elsewhere.drain(..).map(|action| Refused::new(action.object.id, Some(403)));
+            told.refused.extend(refused);
+        }
+        _ => {}
+    }
+    told
+}
+
+/// What of a repository a worker that goes to a place of objects can see.
+pub fn seen_elsewhere() -> Vec<PathBuf> {
+    let mut seen = Vec::new();
+    let mut places = vec![PathBuf::from("/.gitrepo")];
+    while let Some(place) = places.pop() {
+        for path in fs::read_dir(&place).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                places.push(path.clone());
+            }
+            seen.push(path);
+        }
+    }
+    // Its own directory to write to, and the authorities that it trusts.
+    seen.retain(|path| !matches!(path.to_str(), Some("/.gitrepo/staging" | "/.gitrepo/ca.pem")));
+    seen
+}
 
 /// The token of a tenant whose receiver claims that the remote gave out every commit.
 pub const FORGER: &str = "forger";

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::lfs::ATTRIBUTES;
+use gitrepo_tests::lfs::Lfs;
 use gitrepo_tests::random;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
@@ -51,6 +53,7 @@ const SMALL_DISK: u64 = 16 << 20;
 struct Scene {
     shell: Shell,
     server: HttpServer,
+    lfs: Lfs,
     small: Repository,
     commit: String,
     published: PathBuf,
@@ -60,10 +63,11 @@ impl Scene {
     fn new(format: Format) -> Option<Self> {
         let shell = Shell::new_with(SMALL_DISK, format)?;
         let (small, commit) = fixtures::small();
-        let server = HttpServer::start(&small);
+        let lfs = Lfs::new();
+        let server = lfs.start(HttpServer::builder().serve(&small));
         let published = shell.target("published");
         shell.mount(&server.url(&small), &published, &[]).assert_success();
-        Some(Self { shell, server, small, commit, published })
+        Some(Self { shell, server, lfs, small, commit, published })
     }
 
     fn space(&self) -> Statvfs {
@@ -72,11 +76,16 @@ impl Scene {
 
     /// Asserts that mounting `repository` fails for lack of space, and harms nothing else.
     fn assert_does_not_fit(&self, repository: &Repository) {
+        self.assert_does_not_fit_with(repository, &[]);
+    }
+
+    /// The same with more arguments.
+    fn assert_does_not_fit_with(&self, repository: &Repository, more: &[&str]) {
         self.server.add(repository);
         let before = self.space();
         for _ in 0..2 {
             let target = self.shell.target("too-large");
-            let outcome = self.shell.mount(&self.server.url(repository), &target, &[]).assert_code(73);
+            let outcome = self.shell.mount(&self.server.url(repository), &target, more).assert_code(73);
             assert!(!target.exists(), "{outcome:?}");
         }
         self.shell.run(&["sweep"]).assert_success();
@@ -146,6 +155,25 @@ fn a_tree_that_does_not_fit_is_refused_and_its_space_freed(format: Format) {
         (0..24).fold(Files::new(), |files, number| files.file(format!("zeros-{number}"), vec![number; 1 << 20]));
     large.commit("main", &files);
     scene.assert_does_not_fit(&large);
+}
+
+/// Each object would fit.
+fn objects_that_do_not_fit_are_refused_and_their_space_freed(format: Format) {
+    let Some(scene) = Scene::new(format) else { return };
+    let large = Repository::new("objects");
+    let files = (0..6).fold(Files::new().file(".gitattributes", ATTRIBUTES), |files, number| {
+        scene.lfs.file(files, &format!("{number}.bin"), &vec![number; 4 << 20])
+    });
+    large.commit("main", &files);
+    scene.assert_does_not_fit_with(&large, &["--lfs"]);
+    // One of them does, also as a segment and a file.
+    let fewer = (1..6).fold(Files::new(), |files, number| files.remove(format!("{number}.bin")));
+    large.commit("main", &fewer);
+    let target = scene.shell.target("fewer");
+    scene.shell.mount(&scene.server.url(&large), &target, &["--lfs"]).assert_success();
+    assert!(fs::read(target.join("0.bin")).unwrap() == vec![0; 4 << 20]);
+    scene.shell.unmount(&target).assert_success();
+    scene.assert_volume_lives();
 }
 
 /// More files than the disk has inodes.
@@ -261,6 +289,7 @@ fn a_publish_on_a_disk_that_fills_up_at_any_stage_leaves_nothing_or_succeeds(for
 in_each_format! {
     a_pack_that_does_not_fit_is_refused_and_its_space_freed
     a_tree_that_does_not_fit_is_refused_and_its_space_freed
+    objects_that_do_not_fit_are_refused_and_their_space_freed
     nothing_new_is_published_on_a_full_disk_and_everything_can_be_unpublished
     a_volume_is_unpublished_without_a_free_inode
     the_reserve_stays_free

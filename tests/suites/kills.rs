@@ -10,6 +10,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::lfs::ATTRIBUTES;
+use gitrepo_tests::lfs::Lfs;
 use gitrepo_tests::loopfs::loop_devices_below;
 use gitrepo_tests::process;
 use gitrepo_tests::program;
@@ -31,6 +33,9 @@ const KILLS: &str = "GITREPO_TEST_KILLS";
 
 /// Number of commits to choose from, so that a killed mount often fetches.
 const COMMITS: usize = 40;
+
+/// The argument with which pointers are replaced.
+const LFS: &str = "--lfs";
 
 /// Bytes of a lane's file system.
 const DISK: u64 = 256 << 20;
@@ -70,7 +75,10 @@ struct Lane {
     server: HttpServer,
     repository: Repository,
     commits: Vec<String>,
-    /// The commit that each target shows, and how it is writable, if it is.
+    /// The same commits with the content of their pointers, in another repository.
+    whole: Repository,
+    whole_commits: BTreeMap<String, String>,
+    /// The commit that each target shows, and with which argument it was mounted.
     mounted: BTreeMap<PathBuf, (String, Option<&'static str>)>,
     /// Commits that were mounted before.
     known: BTreeSet<String>,
@@ -102,8 +110,13 @@ impl Lane {
         fs::copy(program::executable("gitrepo-cli"), &executable).unwrap();
         let shell = shell.with_executable(executable.clone());
         let repository = Repository::new("killed");
-        let commits = (0..COMMITS).map(|number| repository.commit("main", &content(number))).collect();
-        let server = HttpServer::start(&repository);
+        let (lfs, whole) = (Lfs::new(), Repository::new("whole"));
+        let commits: Vec<_> = (0..COMMITS)
+            .map(|number| repository.commit("main", &content(number).file("o.bin", lfs.add(&object(number)))))
+            .collect();
+        let with_object = |number| whole.commit("main", &content(number).file("o.bin", object(number)));
+        let whole_commits = (0..COMMITS).map(|number| (commits[number].clone(), with_object(number))).collect();
+        let server = lfs.start(HttpServer::builder().serve(&repository));
         let mut lane = Self {
             random: Random(seed),
             shell,
@@ -111,6 +124,8 @@ impl Lane {
             server,
             repository,
             commits,
+            whole,
+            whole_commits,
             mounted: BTreeMap::new(),
             known: BTreeSet::new(),
             spans: [Duration::ZERO; 3],
@@ -144,13 +159,20 @@ impl Lane {
         match self.mounted.get(&target).cloned() {
             None => {
                 let commit = self.commits[self.random.below(COMMITS)].clone();
-                let copy = [None, None, Some("private"), Some("shared"), Some("copy")][self.random.below(5)];
+                let copy = [
+                    None,
+                    None,
+                    Some(LFS),
+                    Some("--writable=private"),
+                    Some("--writable=shared"),
+                    Some("--writable=copy"),
+                ][self.random.below(6)];
                 let command = if self.known.insert(commit.clone()) { Command::Fetch } else { Command::Mount };
                 let victim = if self.random.below(4) == 0 { Victim::Worker } else { Victim::Command };
                 let met = self.kill(victim, command, |shell, url| mount(shell, url, &target, &commit, copy));
                 self.shell.run(&["ls"]).assert_success();
                 mount(&self.shell, &self.url(), &target, &commit, copy).wait().assert_success();
-                self.assert_shows(&target, &commit);
+                self.assert_shows(&target, &commit, copy);
                 self.mounted.insert(target, (commit, copy));
                 met
             }
@@ -160,7 +182,7 @@ impl Lane {
                 if self.random.below(2) == 0 {
                     // Whether it was unmounted or not, it can be mounted and is complete.
                     mount(&self.shell, &self.url(), &target, &commit, copy).wait().assert_success();
-                    self.assert_shows(&target, &commit);
+                    self.assert_shows(&target, &commit, copy);
                     return met;
                 }
                 // 66: the volume does not exist any more.
@@ -192,14 +214,17 @@ impl Lane {
         met
     }
 
-    fn assert_shows(&self, target: &Path, commit: &str) {
+    fn assert_shows(&self, target: &Path, commit: &str, how: Option<&str>) {
         assert_eq!(self.shell.mounts_on(target), 1, "{}", target.display());
-        assert_same_tree(&self.repository, commit, ".", target);
+        match how {
+            Some(LFS) => assert_same_tree(&self.whole, &self.whole_commits[commit], ".", target),
+            _ => assert_same_tree(&self.repository, commit, ".", target),
+        }
     }
 
     fn assert_nothing_is_left(&self) {
-        for (target, (commit, _)) in &self.mounted {
-            self.assert_shows(target, commit);
+        for (target, (commit, how)) in &self.mounted {
+            self.assert_shows(target, commit, *how);
             self.shell.unmount(target).assert_success();
         }
         wait_for_none("processes", || process::running(&self.executable));
@@ -214,19 +239,25 @@ impl Lane {
         let of_sweep = |lock: &PathBuf| lock.ends_with("sweep") || lock.ends_with("evict");
         assert!(locks.iter().all(of_sweep), "only the sweep's own locks: {locks:?}");
         let snapshots = entries(&self.shell.store().join("snapshots"));
-        // A plain copy is made of a directory, whatever other volumes show.
-        assert!(!snapshots.is_empty() && snapshots.len() <= 2 * COMMITS, "{snapshots:?}");
+        // A plain copy is made of a directory, whatever other volumes show, and objects make another tree.
+        assert!(!snapshots.is_empty() && snapshots.len() <= 3 * COMMITS, "{snapshots:?}");
         let fetches = self.server.packs();
         for snapshot in snapshots {
             let meta = fs::read_to_string(snapshot.join("meta.json")).unwrap();
             let commit = self.commits.iter().find(|commit| meta.contains(commit.as_str())).unwrap();
+            let how = meta.contains("\"lfs\":true").then_some(LFS);
             if snapshot.join("root").exists() {
-                assert_same_tree(&self.repository, commit, ".", &snapshot.join("root"));
+                match how {
+                    Some(_) => {
+                        assert_same_tree(&self.whole, &self.whole_commits[commit], ".", &snapshot.join("root"));
+                    }
+                    None => assert_same_tree(&self.repository, commit, ".", &snapshot.join("root")),
+                }
                 continue;
             }
             let target = self.shell.target("image");
-            mount(&self.shell, &self.url(), &target, commit, None).wait().assert_success();
-            self.assert_shows(&target, commit);
+            mount(&self.shell, &self.url(), &target, commit, how).wait().assert_success();
+            self.assert_shows(&target, commit, how);
             self.shell.unmount(&target).assert_success();
         }
         assert_eq!(self.server.packs(), fetches, "every image is whole");
@@ -248,10 +279,15 @@ fn wait_for_none<T: std::fmt::Debug>(what: &str, list: impl Fn() -> Vec<T>) {
     }
 }
 
+/// The object of a commit.
+fn object(number: usize) -> Vec<u8> {
+    gitrepo_tests::fixtures::noise(u64::try_from(number).unwrap() + 10_000, 50_000)
+}
+
 fn content(number: usize) -> Files {
     let seed = u64::try_from(number).unwrap();
     (0..20)
-        .fold(Files::new(), |files, file| {
+        .fold(Files::new().file(".gitattributes", ATTRIBUTES), |files, file| {
             let text = gitrepo_tests::fixtures::text(seed * 100 + file, 4000);
             files.file(format!("directory-{}/file-{file}", file % 4), text)
         })
@@ -259,9 +295,8 @@ fn content(number: usize) -> Files {
         .symlink("link", "run")
 }
 
-fn mount(shell: &Shell, url: &str, target: &Path, commit: &str, copy: Option<&str>) -> Running {
+fn mount(shell: &Shell, url: &str, target: &Path, commit: &str, how: Option<&str>) -> Running {
     let revision = format!("--revision={commit}");
-    let writable = copy.map(|copy| format!("--writable={copy}"));
-    let more: Vec<&str> = [revision.as_str()].into_iter().chain(writable.as_deref()).collect();
+    let more: Vec<&str> = [revision.as_str()].into_iter().chain(how).collect();
     shell.spawn_mount(url, target, &more)
 }

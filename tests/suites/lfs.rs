@@ -8,7 +8,11 @@ use gitrepo_tests::person::Person;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
 
+mod client;
+mod expiry;
 mod faults;
+mod kept;
+mod many;
 mod secrets;
 mod ssh;
 mod stored;

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::lfs::ATTRIBUTES;
+use gitrepo_tests::lfs::Lfs;
 use gitrepo_tests::loopfs::Image;
 use gitrepo_tests::namespace;
 use gitrepo_tests::process;
@@ -44,7 +46,10 @@ const DISK: u64 = 64 << 20;
 const COMMITS: usize = 8;
 
 /// Each client has a target for a read-only volume and for each kind of writable copy, named after it.
-const KINDS: [&str; 3] = ["volume", "private", "shared"];
+const KINDS: [&str; 4] = ["volume", "private", "shared", LFS];
+
+/// The kind of a read-only volume whose pointers are replaced.
+const LFS: &str = "lfs";
 
 /// The time between two failures, at most.
 const SPAN: Duration = Duration::from_millis(400);
@@ -55,6 +60,9 @@ struct Node {
     server: HttpServer,
     repository: Repository,
     commits: Vec<String>,
+    /// The same commits with the content of their pointers, in another repository.
+    whole: Repository,
+    whole_commits: Vec<String>,
     /// Held while a command starts, and while the disk is copied.
     starting: Mutex<()>,
     /// Whether the clients are to end.
@@ -88,13 +96,21 @@ fn after_a_power_failure_every_commit_is_published_again_byte_for_byte(format: F
     let executable = place.path().join("gitrepo-cli");
     fs::copy(program::executable("gitrepo-cli"), &executable).unwrap();
     let repository = Repository::new("powerless");
-    let commits = (0..COMMITS).map(|number| repository.commit("main", &content(number))).collect();
+    let (lfs, whole) = (Lfs::new(), Repository::new("whole"));
+    let object = |number: usize| fixtures::noise(u64::try_from(number).unwrap() + 10_000, 300_000);
+    let with = |number, file: &[u8]| content(number).file("o.bin", file);
+    let pointer = |number| lfs.add(&object(number));
+    let commits =
+        (0..COMMITS).map(|number| repository.commit("main", &with(number, pointer(number).as_bytes()))).collect();
+    let whole_commits = (0..COMMITS).map(|number| whole.commit("main", &with(number, &object(number)))).collect();
     let node = Node {
         shell: shell.with_executable(executable.clone()),
         executable,
-        server: HttpServer::start(&repository),
+        server: lfs.start(HttpServer::builder().serve(&repository)),
         repository,
         commits,
+        whole,
+        whole_commits,
         starting: Mutex::new(()),
         over: AtomicBool::new(false),
     };
@@ -172,7 +188,12 @@ impl Node {
         }
         let published_again = |commit: &str, target: &Path| {
             succeed(&self.mount(commit, target));
-            assert_same_tree(&self.repository, commit, ".", target);
+            if kind_of(target) == LFS {
+                let number = self.commits.iter().position(|known| known == commit).unwrap();
+                assert_same_tree(&self.whole, &self.whole_commits[number], ".", target);
+            } else {
+                assert_same_tree(&self.repository, commit, ".", target);
+            }
             succeed(&unmount(target));
         };
         // Those that were published show what they did before.
@@ -180,7 +201,9 @@ impl Node {
             published_again(volume["commit"].as_str().unwrap(), Path::new(volume["target"].as_str().unwrap()));
         }
         for number in 0..COMMITS {
-            published_again(&self.commits[(first + number) % COMMITS], &shell.target("again-volume"));
+            let commit = &self.commits[(first + number) % COMMITS];
+            published_again(commit, &shell.target("again-volume"));
+            published_again(commit, &shell.target("again-lfs"));
         }
         let swept = succeed(&["sweep".into(), "--json".into()]);
         assert!(swept.stdout.contains("\"failures\":[]"), "{swept:?}");
@@ -190,16 +213,23 @@ impl Node {
 
     /// The words of a mount, of the kind in the target's name.
     fn mount(&self, commit: &str, target: &Path) -> Vec<String> {
-        let name = target.file_name().unwrap().to_str().unwrap();
-        let writable = name.rsplit_once('-').map(|(_, kind)| kind).filter(|kind| *kind != "volume");
         let words = ["mount", &self.server.url(&self.repository), target.to_str().unwrap(), "--revision", commit];
-        let writable = writable.map(|kind| format!("--writable={kind}"));
-        words.into_iter().map(str::to_owned).chain(writable).collect()
+        let more = match kind_of(target) {
+            "volume" => None,
+            LFS => Some("--lfs".to_owned()),
+            writable => Some(format!("--writable={writable}")),
+        };
+        words.into_iter().map(str::to_owned).chain(more).collect()
     }
 
     fn command(&self, shell: &Shell, words: &[String]) -> Command {
         shell.command(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
+}
+
+/// What the end of a target's name says.
+fn kind_of(target: &Path) -> &str {
+    target.file_name().unwrap().to_str().unwrap().rsplit_once('-').unwrap().1
 }
 
 fn unmount(target: &Path) -> Vec<String> {
@@ -225,7 +255,7 @@ fn signal(process: u32, signal: Signal) {
 fn content(number: usize) -> Files {
     let seed = u64::try_from(number).unwrap() + 1;
     (0..30)
-        .fold(Files::new(), |files, file| {
+        .fold(Files::new().file(".gitattributes", ATTRIBUTES), |files, file| {
             let seed = if file % 5 == 0 { seed * 100 + file } else { file + 1 };
             files.file(format!("directory-{}/file-{file}", file % 4), fixtures::text(seed, 6000))
         })

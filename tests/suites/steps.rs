@@ -14,6 +14,8 @@ use std::process::Command;
 
 use gitrepo_tests::fixtures;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::lfs::ATTRIBUTES;
+use gitrepo_tests::lfs::Lfs;
 use gitrepo_tests::loopfs::Image;
 use gitrepo_tests::program::Outcome;
 use gitrepo_tests::repository::Files;
@@ -81,6 +83,8 @@ struct Mount {
     recursive: bool,
     /// Whether it is with `.git`.
     keeps: bool,
+    /// Whether its pointers of Git LFS are replaced.
+    lfs: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -94,7 +98,7 @@ enum Then {
     Sweep,
 }
 
-const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None, recursive: false, keeps: false };
+const FIRST: Mount = Mount { commit: 0, subdirectory: ".", writable: None, recursive: false, keeps: false, lfs: false };
 const SECOND: Mount = Mount { commit: 1, ..FIRST };
 const PART: Mount = Mount { subdirectory: "a", ..FIRST };
 const PART_OF_SECOND: Mount = Mount { subdirectory: "a", ..SECOND };
@@ -103,6 +107,8 @@ const KEPT_PRIVATE: Mount = Mount { keeps: true, ..PRIVATE };
 const PRIVATE: Mount = Mount { writable: Some("private"), ..FIRST };
 const COPY: Mount = Mount { writable: Some("copy"), ..FIRST };
 const COMPOSED: Mount = Mount { recursive: true, ..FIRST };
+const OBJECTS: Mount = Mount { lfs: true, ..FIRST };
+const OBJECTS_OF_SECOND: Mount = Mount { lfs: true, ..SECOND };
 const SHARED: Mount = Mount { writable: Some("shared"), ..FIRST };
 
 /// The shortest come first: what is tried in one is not tried again in another.
@@ -121,6 +127,13 @@ const CASES: &[Case] = &[
     Case { name: "a tree with submodules", disk: Disk::Fetched, mounted: None, then: Then::Mount(COMPOSED) },
     Case { name: "a repository", disk: Disk::Fetched, mounted: None, then: Then::Mount(KEPT) },
     Case { name: "a writable repository", disk: Disk::Fetched, mounted: None, then: Then::Mount(KEPT_PRIVATE) },
+    Case { name: "objects of Git LFS", disk: Disk::Fetched, mounted: None, then: Then::Mount(OBJECTS) },
+    Case {
+        name: "another commit with objects",
+        disk: Disk::Fetched,
+        mounted: None,
+        then: Then::Mount(OBJECTS_OF_SECOND),
+    },
     Case { name: "a fetch of another commit", disk: Disk::Fetched, mounted: None, then: Then::Mount(SECOND) },
     Case { name: "a fetch of a directory", disk: Disk::Fetched, mounted: None, then: Then::Mount(PART_OF_SECOND) },
     Case { name: "a directory into a new store", disk: Disk::Empty, mounted: None, then: Then::Mount(PART) },
@@ -136,6 +149,8 @@ enum Consequences {
     OfACompaction,
     /// So does a narrow fetch, and what it brought must not pass for a commit.
     OfANarrowFetch,
+    /// What brings objects to a commit that is there leaves no pack.
+    OfObjects,
 }
 
 impl Case {
@@ -148,6 +163,7 @@ impl Case {
             {
                 Consequences::OfANarrowFetch
             }
+            (_, Then::Mount(Mount { lfs: true, commit: 0, .. }), _) => Consequences::OfObjects,
             _ => Consequences::Usual,
         }
     }
@@ -163,6 +179,8 @@ struct Scene {
     disks: [Image; 3],
     /// Of [`FIRST`], [`SECOND`], [`PART`] and [`PART_OF_SECOND`].
     trees: [Tree; 4],
+    /// Of [`OBJECTS`] and [`OBJECTS_OF_SECOND`].
+    trees_of_objects: [Tree; 2],
 }
 
 impl Scene {
@@ -170,13 +188,22 @@ impl Scene {
         let shell = Shell::new_with(DISK, format)?;
         let repository = Repository::new("steps");
         repository.configure("uploadpack.allowFilter", "true");
-        let content = |number: usize| {
-            let changing = fixtures::text(u64::try_from(number).unwrap() + 1, 3000);
+        let (lfs, whole) = (Lfs::new(), Repository::new("whole"));
+        let content = |number: usize, shows_objects: bool| {
+            let number = u64::try_from(number).unwrap();
+            let (changing, object) = (fixtures::text(number + 1, 3000), fixtures::noise(number + 100, 9000));
+            let pointer = lfs.add(&object);
             let files = Files::new().file("a/changing", changing).file("a/b/constant", fixtures::noise(1, 20_000));
+            let files = files.file(".gitattributes", ATTRIBUTES);
+            let files = if shows_objects { files.file("a.bin", object) } else { files.file("a.bin", pointer) };
             files.executable("run", "#!/bin/sh\n").symlink("link", "a/b")
         };
-        let commits: Vec<_> = (0..FETCHES).map(|number| repository.commit("main", &content(number))).collect();
-        let server = HttpServer::start(&repository);
+        let commits: Vec<_> = (0..FETCHES).map(|number| repository.commit("main", &content(number, false))).collect();
+        let trees_of_objects = [0, 1].map(|number| {
+            let commit = whole.commit("main", &content(number, true));
+            Tree::of(&whole, &commit, ".")
+        });
+        let server = lfs.start(HttpServer::builder().serve(&repository));
         let target = shell.target("pod");
         let save = |shell: &Shell| {
             nix::unistd::syncfs(std::fs::File::open(shell.home()).unwrap()).unwrap();
@@ -193,7 +220,7 @@ impl Scene {
         let disks = [empty, fetched.unwrap(), fragmented];
         let trees = [FIRST, SECOND, PART, PART_OF_SECOND]
             .map(|mount| Tree::of(&repository, &commits[mount.commit], mount.subdirectory));
-        Some(Self { shell, server, repository, commits, target, disks, trees })
+        Some(Self { shell, server, repository, commits, target, disks, trees, trees_of_objects })
     }
 
     /// Runs each command again and again, each time with the fault at another step: in a short run at the first step of
@@ -296,6 +323,8 @@ impl Scene {
         if shown.keeps {
             assert_clean(&self.target);
             assert_whole(&self.target, &self.repository, &self.commits[shown.commit], 1);
+        } else if shown.lfs {
+            self.trees_of_objects[shown.commit].assert_is(&self.target);
         } else {
             self.trees[if shown.subdirectory == "." { shown.commit } else { 2 + shown.commit }].assert_is(&self.target);
         }
@@ -330,6 +359,7 @@ impl Scene {
             .chain(writable)
             .chain(mount.recursive.then(|| "--submodules=recursive".to_owned()))
             .chain(keeps)
+            .chain(mount.lfs.then(|| "--lfs".to_owned()))
             .collect()
     }
 

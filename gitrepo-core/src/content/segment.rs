@@ -3,6 +3,8 @@
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
@@ -39,6 +41,13 @@ pub(crate) struct SegmentWriter {
     is_finished: bool,
 }
 
+/// A point of a segment to go back to.
+pub(crate) struct Mark {
+    position: u64,
+    /// The checksum of what precedes it.
+    crc: u32,
+}
+
 impl SegmentWriter {
     /// Begins a segment in `directory`.
     pub(crate) fn create(directory: &Path) -> io::Result<Self> {
@@ -66,6 +75,25 @@ impl SegmentWriter {
     /// Where the next byte goes.
     pub(crate) fn position(&self) -> u64 {
         self.written + self.buffer.len() as u64
+    }
+
+    /// Remembers where the next byte goes.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { position: self.position(), crc: sys::deflate::crc32(self.crc, &self.buffer) }
+    }
+
+    /// Takes back what was written since.
+    pub(crate) fn rewind(&mut self, mark: &Mark) -> io::Result<()> {
+        if let Some(kept) = mark.position.checked_sub(self.written) {
+            self.buffer.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+            return Ok(());
+        }
+        self.buffer.clear();
+        self.file.set_len(mark.position)?;
+        self.file.seek(SeekFrom::Start(mark.position))?;
+        (self.written, self.crc) = (mark.position, mark.crc);
+        self.begun = self.begun.min(mark.position);
+        Ok(())
     }
 
     /// Writes everything to the file, so that it can be read there.

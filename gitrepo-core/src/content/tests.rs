@@ -81,6 +81,32 @@ fn a_segment_without_blobs_leaves_nothing() {
 }
 
 #[test]
+fn what_is_taken_back_leaves_no_trace() {
+    let (place, plain) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let kept: Vec<Vec<u8>> = [5, 700, 1 << 20, (3 << 20) + 7].iter().map(|length| vec![9; *length]).collect();
+    write(plain.path(), &kept.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let directory = place.path().join(DIRECTORY);
+    fs::create_dir_all(&directory).unwrap();
+    let mut segment = SegmentWriter::create(&directory).unwrap();
+    let mut records = Vec::new();
+    // What is taken back is in the buffer, in the file, or in both.
+    for (blob, rejected) in kept.iter().zip([0, 1000, 1 << 20, (9 << 20) + 1]) {
+        let offset = segment.begin().unwrap();
+        let mark = segment.mark();
+        segment.write_all(&vec![1; rejected]).unwrap();
+        segment.rewind(&mark).unwrap();
+        segment.write_all(blob).unwrap();
+        records.push((id(blob), offset, blob.len() as u64));
+    }
+    segment.finish(records.into_iter()).unwrap();
+    let [found, expected] = [&place, &plain].map(|place| files(place.path()));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found.file_name(), expected.file_name());
+        assert!(fs::read(found).unwrap() == fs::read(expected).unwrap(), "{}", found.display());
+    }
+}
+
+#[test]
 fn a_damaged_index_is_refused() {
     let place = tempfile::tempdir().unwrap();
     write(place.path(), &[b"one", b"two", &[3; 1000]]);

@@ -28,6 +28,7 @@ impl Gateway {
             staging: None,
             base: None,
             shows_base: false,
+            shows_kept: true,
             limits: self.policy.limits().clone(),
         };
         let session = self.worker.start(Job::new(errand, watch.clone()))?;

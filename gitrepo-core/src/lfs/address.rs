@@ -1,5 +1,7 @@
 //! Where the server of a repository is (git-lfs's `docs/api/server-discovery.md`), and which URLs are followed.
 
+use std::time::SystemTime;
+
 use crate::credentials::Secret;
 use crate::spec::RepositoryUrl;
 use crate::spec::Scheme;
@@ -15,12 +17,14 @@ pub struct Endpoint {
     pub url: String,
     /// Headers that authorise a request. If there are none, the repository's credential does.
     pub headers: Vec<(String, Secret)>,
+    /// When the headers cease to authorise, if their server says so.
+    pub expires: Option<SystemTime>,
 }
 
 impl Endpoint {
     /// A server with these headers.
     pub(crate) fn new(url: String, headers: Vec<(String, Secret)>) -> Self {
-        Self { url, headers }
+        Self { url, headers, expires: None }
     }
 
     /// The server beside a repository over HTTP; `None` over anything else.
@@ -31,7 +35,7 @@ impl Endpoint {
         let url = repository.to_string();
         let url = url.trim_end_matches('/');
         let suffix = if url.ends_with(".git") { "/info/lfs" } else { ".git/info/lfs" };
-        Some(Self { url: format!("{url}{suffix}"), headers: Vec::new() })
+        Some(Self::new(format!("{url}{suffix}"), Vec::new()))
     }
 
     /// The server that the `.lfsconfig` of a commit names, for a repository at this URL. That is content of the
@@ -64,7 +68,7 @@ impl Endpoint {
             above.strip_suffix(".git").unwrap_or(above) == own
         };
         match is_beside(trimmed_slashes(there.0.path())) {
-            true => Ok(Self { url: server.to_owned(), headers: Vec::new() }),
+            true => Ok(Self::new(server.to_owned(), Vec::new())),
             false => {
                 Err("it is not the repository's own, which is at the repository's path with .git/info/lfs after it")
             }

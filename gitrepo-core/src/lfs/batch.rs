@@ -2,6 +2,7 @@
 //! (`docs/api/server-discovery.md`), as text.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -10,6 +11,7 @@ use super::Endpoint;
 use super::Object;
 use super::Origin;
 use super::address;
+use super::expiry;
 use crate::credentials::Secret;
 use crate::error::Cause;
 
@@ -49,13 +51,32 @@ pub struct Action {
     pub url: Secret,
     /// What to send along: to that origin, and to no other.
     pub headers: Vec<(String, Secret)>,
+    /// When it ceases to be there, if its server says so.
+    pub expires: Option<SystemTime>,
 }
 
 impl Action {
     /// An object at this URL.
     pub(crate) fn new(object: Object, url: Secret, headers: Vec<(String, Secret)>) -> Self {
-        Self { object, url, headers }
+        Self { object, url, headers, expires: None }
     }
+
+    /// Whether its time is over.
+    pub(crate) fn is_over(&self) -> bool {
+        is_over(self.expires)
+    }
+
+    /// At least the bytes that it takes in a message, where secrets are in base64.
+    pub(crate) fn length(&self) -> usize {
+        let header = |(name, value): &(String, Secret)| name.len() + value.expose().len() * 4 / 3 + 16;
+        let headers: usize = self.headers.iter().map(header).sum();
+        self.url.expose().len() * 4 / 3 + headers + 2 * self.object.path.len() + 320
+    }
+}
+
+/// Whether the time of something is over, if it has one.
+pub(crate) fn is_over(expires: Option<SystemTime>) -> bool {
+    expires.is_some_and(|end| end <= SystemTime::now())
 }
 
 /// What a server says of an object.
@@ -133,15 +154,16 @@ fn answered(object: &Object, told: Told) -> Result<Answered, &'static str> {
         let message = Cause::new("the server has an object of another size");
         return Ok(Answered::Refused { object: object.clone(), code: 422, message });
     }
-    let Some(Place { href, header }) = told.actions.and_then(|actions| actions.download) else {
+    let Some(place) = told.actions.and_then(|actions| actions.download) else {
         let message = Cause::new("the server does not say where it is");
         return Ok(Answered::Refused { object: object.clone(), code: 404, message });
     };
-    let href = Secret::new(href);
-    if Origin::of(href.expose()).is_none() {
+    let expires = place.expires();
+    let url = Secret::new(place.href);
+    if Origin::of(url.expose()).is_none() {
         return Err("it names a place that is no URL of https or http, or a very long one");
     }
-    Ok(Answered::At(Action { object: object.clone(), url: href, headers: headers(header)? }))
+    Ok(Answered::At(Action { expires, ..Action::new(object.clone(), url, headers(place.header)?) }))
 }
 
 /// Reads what `git-lfs-authenticate` prints, for the server beside this repository, if it names none.
@@ -150,18 +172,18 @@ fn answered(object: &Object, told: Told) -> Result<Answered, &'static str> {
 ///
 /// What is wrong with it.
 pub(crate) fn read_endpoint(answer: &[u8]) -> Result<Endpoint, &'static str> {
-    let Place { href, header } =
-        serde_json::from_slice(answer).map_err(|_| "it is not the JSON of git-lfs-authenticate")?;
-    let url = href.trim_end_matches('/');
+    let place: Place = serde_json::from_slice(answer).map_err(|_| "it is not the JSON of git-lfs-authenticate")?;
+    let expires = place.expires();
+    let url = place.href.trim_end_matches('/');
     if url.contains(['?', '#']) || Origin::of(url).is_none() {
         return Err("it names a server that is no URL of https or http, or one with a query");
     }
-    Ok(Endpoint::new(url.to_owned(), headers(header)?))
+    Ok(Endpoint { expires, ..Endpoint::new(url.to_owned(), headers(place.header)?) })
 }
 
 /// Checks headers: none ends early and becomes two, and none is the connection's own.
-fn headers(given: HashMap<String, String>) -> Result<Vec<(String, Secret)>, &'static str> {
-    let given: Vec<_> = given.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
+fn headers(given: Option<HashMap<String, String>>) -> Result<Vec<(String, Secret)>, &'static str> {
+    let given: Vec<_> = given.into_iter().flatten().map(|(name, value)| (name, Secret::new(value))).collect();
     check_headers(&given)?;
     Ok(given)
 }
@@ -209,8 +231,15 @@ struct Actions {
 #[derive(Deserialize)]
 struct Place {
     href: String,
-    #[serde(default)]
-    header: HashMap<String, String>,
+    header: Option<HashMap<String, String>>,
+    expires_in: Option<serde_json::Value>,
+    expires_at: Option<serde_json::Value>,
+}
+
+impl Place {
+    fn expires(&self) -> Option<SystemTime> {
+        expiry::end(self.expires_in.as_ref(), self.expires_at.as_ref(), SystemTime::now())
+    }
 }
 
 #[derive(Deserialize)]

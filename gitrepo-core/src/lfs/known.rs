@@ -1,7 +1,7 @@
 //! Which objects a repository has.
 //!
 //! Their content is in its segments, where a blob is found by git's id. A file of the repository says under which id: a
-//! line for each, `<sha256> <git's id> <size>`. Only a process that has hashed the content writes it.
+//! line for each, `<sha256> <git's id> <size>`, the latest last. Only a process that has hashed the content writes it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +15,9 @@ use super::ObjectId;
 
 /// The file's name, in the repository.
 pub(crate) const FILE: &str = "lfs";
+
+/// Its name until it is complete.
+const DRAFT: &str = "tmp_lfs";
 
 /// Most bytes of the file: some 130,000 objects.
 pub(crate) const LONGEST: u64 = 16 << 20;
@@ -32,9 +35,24 @@ pub(crate) struct Found {
     pub(crate) blob: Oid,
 }
 
+/// Most objects that are known.
+const MOST: usize = LONGEST as usize / LONGEST_LINE;
+
 /// The objects that a repository has, or had: a segment may be gone.
 #[derive(Debug, Default)]
-pub(crate) struct Known(BTreeMap<ObjectId, (u64, Oid)>);
+pub(crate) struct Known {
+    objects: BTreeMap<ObjectId, Place>,
+    /// The number of the next object.
+    next: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    size: u64,
+    blob: Oid,
+    /// The later an object was added, the higher.
+    number: u64,
+}
 
 impl Known {
     /// Reads what the repository knows. A damaged line is skipped: its object is fetched again.
@@ -45,50 +63,83 @@ impl Known {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let lines = text.split(|byte| *byte == b'\n').filter_map(parse);
-        Ok(Self(lines.map(|Found { id, size, blob }| (id, (size, blob))).collect()))
+        let mut known = Self::default();
+        found_in(&text).for_each(|found| known.insert(&found));
+        Ok(known)
+    }
+
+    /// The text of the file with the objects of another such text added; `None` if it has no new ones.
+    pub(crate) fn with(mut self, text: &[u8]) -> Option<String> {
+        let new: Vec<_> = found_in(text).filter(|found| self.blob(&found.id, found.size) != Some(found.blob)).collect();
+        self.add(&new);
+        (!new.is_empty()).then(|| self.text())
+    }
+
+    fn text(&self) -> String {
+        let mut lines: Vec<_> = self.objects.iter().collect();
+        lines.sort_unstable_by_key(|(_, known)| known.number);
+        lines.iter().map(|(id, known)| format!("{id} {} {}\n", known.blob, known.size)).collect()
     }
 
     /// Whether it knows of no object.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.objects.is_empty()
     }
 
     /// The id that git gives the content of an object of this size.
     pub(crate) fn blob(&self, id: &ObjectId, size: u64) -> Option<Oid> {
-        self.0.get(id).filter(|(known, _)| *known == size).map(|(_, blob)| *blob)
+        self.objects.get(id).filter(|known| known.size == size).map(|known| known.blob)
     }
 
-    /// Adds objects. If there are too many for the file, others are forgotten.
+    /// Adds objects. If there are too many for the file, those that were added first are forgotten.
     pub(crate) fn add(&mut self, found: &[Found]) {
-        let most = usize::try_from(LONGEST).unwrap_or(usize::MAX) / LONGEST_LINE;
-        if self.0.len() + found.len() > most {
-            self.0.clear();
+        self.add_up_to(MOST, found);
+    }
+
+    fn add_up_to(&mut self, most: usize, found: &[Found]) {
+        found.iter().for_each(|found| self.insert(found));
+        if let Some(surplus) = self.objects.len().checked_sub(most).filter(|surplus| *surplus > 0) {
+            let mut numbers: Vec<u64> = self.objects.values().map(|known| known.number).collect();
+            let (_, last, _) = numbers.select_nth_unstable(surplus - 1);
+            let last = *last;
+            self.objects.retain(|_, known| known.number > last);
         }
-        self.0.extend(found.iter().take(most).map(|Found { id, size, blob }| (*id, (*size, *blob))));
+    }
+
+    fn insert(&mut self, Found { id, size, blob }: &Found) {
+        self.objects.insert(*id, Place { size: *size, blob: *blob, number: self.next });
+        self.next += 1;
     }
 
     /// Keeps those whose blobs are wanted.
     pub(crate) fn retain(&mut self, is_wanted: impl Fn(Oid) -> bool) {
-        self.0.retain(|_, (_, blob)| is_wanted(*blob));
+        self.objects.retain(|_, known| is_wanted(known.blob));
     }
 
-    /// Replaces the repository's file.
+    /// Replaces the repository's file, at once.
     pub(crate) fn write(&self, repository: &Path) -> io::Result<()> {
         let path = repository.join(FILE);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ if self.0.is_empty() => return Ok(()),
-            _ => {}
+        if self.objects.is_empty() {
+            return match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
         }
-        let text: String = self.0.iter().map(|(id, (size, blob))| format!("{id} {blob} {size}\n")).collect();
-        fs::write(path, text)
+        // Whoever is killed here leaves the file as it was.
+        let draft = repository.join(DRAFT);
+        fs::write(&draft, self.text())?;
+        fs::rename(draft, path)
     }
 }
 
 /// Whether this is a line of the file, without its end.
 pub(crate) fn is_line(line: &[u8]) -> bool {
     parse(line).is_some()
+}
+
+/// The objects of a text. A damaged line is skipped.
+fn found_in(text: &[u8]) -> impl Iterator<Item = Found> {
+    text.split(|byte| *byte == b'\n').filter_map(parse)
 }
 
 fn parse(line: &[u8]) -> Option<Found> {
@@ -127,6 +178,34 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
         Known::default().write(place.path()).unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn those_that_were_added_first_are_forgotten_when_there_are_too_many() {
+        let place = tempfile::tempdir().unwrap();
+        let mut known = Known::default();
+        // One that was added again is late.
+        for numbers in [&[9, 1, 8][..], &[2, 9], &[3, 4]] {
+            known.add_up_to(4, &numbers.iter().map(|number| found(*number)).collect::<Vec<_>>());
+            known.write(place.path()).unwrap();
+            known = Known::read(place.path()).unwrap();
+        }
+        let found = |number: &u8| known.blob(&found(*number).id, (*number).into()).is_some();
+        assert_eq!((1..=9).filter(found).collect::<Vec<_>>(), [2, 3, 4, 9]);
+        assert_eq!(place.path().read_dir().unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn what_another_list_has_is_added_to_what_is_known() {
+        let known = |numbers: &[u8]| {
+            let mut known = Known::default();
+            known.add(&numbers.iter().map(|number| found(*number)).collect::<Vec<_>>());
+            known
+        };
+        let (list, all) = (known(&[2, 3, 1]).text(), known(&[1, 2, 3]).text());
+        assert_eq!(known(&[1]).with(list.as_bytes()), Some(all));
+        assert_eq!(known(&[1, 2, 3]).with(list.as_bytes()), None);
+        assert_eq!(known(&[1]).with(b"nonsense\n"), None);
     }
 
     #[test]

@@ -27,19 +27,18 @@ impl Pointer {
             return None;
         }
         let text = std::str::from_utf8(blob).ok()?.trim();
-        let mut lines = text.lines();
+        let mut lines = text.lines().filter(|line| !line.is_empty());
         let version = lines.next()?.strip_prefix("version ")?;
         if !VERSIONS.contains(&version) {
             return None;
         }
         let id = lines.next()?.strip_prefix("oid sha256:")?;
-        let size = lines.next()?.strip_prefix("size ")?;
-        if lines.next().is_some() || !size.bytes().all(|byte| byte.is_ascii_digit()) {
+        // git-lfs counts with 64 bits and a sign.
+        let size: i64 = lines.next()?.strip_prefix("size ")?.parse().ok()?;
+        if lines.next().is_some() {
             return None;
         }
-        // git-lfs counts with 64 bits and a sign.
-        let size = size.parse().ok().filter(|size| i64::try_from(*size).is_ok())?;
-        Some(Self { id: ObjectId::parse(id)?, size })
+        Some(Self { id: ObjectId::parse(id)?, size: size.try_into().ok()? })
     }
 }
 
@@ -59,9 +58,12 @@ mod tests {
     fn what_git_lfs_writes_is_a_pointer_under_all_names_of_the_format() {
         let expected = Pointer { id: ObjectId::parse(OID).unwrap(), size: 12345 };
         for version in VERSIONS {
-            for rest in
-                ["oid sha256:{}\nsize 12345\n", "oid sha256:{}\nsize 12345", "oid sha256:{}\r\nsize 12345\r\n\n"]
-            {
+            for rest in [
+                "oid sha256:{}\nsize 12345\n",
+                "oid sha256:{}\nsize 12345",
+                "oid sha256:{}\r\nsize 12345\r\n\n",
+                "\noid sha256:{}\n\r\nsize +0012345 \t\n",
+            ] {
                 let blob = text(version, &rest.replace("{}", OID));
                 assert_eq!(Pointer::parse(blob.as_bytes()), Some(expected), "{blob:?}");
             }
@@ -80,8 +82,11 @@ mod tests {
             text(v1, &format!("oid sha512:{OID}\nsize 1\n")),
             text(v1, &format!("oid sha256:{}\nsize 1\n", OID.to_uppercase())),
             text(v1, &format!("oid sha256:{OID}\nsize -1\n")),
-            text(v1, &format!("oid sha256:{OID}\nsize +1\n")),
+            text(v1, &format!("oid sha256:{OID}\nsize +\n")),
+            text(v1, &format!("oid sha256:{OID}\nsize 0x1\n")),
+            text(v1, &format!("oid sha256:{OID}\nsize  1\n")),
             text(v1, &format!("oid sha256:{OID}\nsize \n")),
+            text(v1, &format!("oid sha256:{OID}0\nsize 1\n")),
             text(v1, &format!("oid sha256:{OID}\nsize 18446744073709551615\n")),
             text(v1, &format!("oid sha256:{OID}\n")),
             text(v1, &format!("ext-0-crypt sha256:{OID}\n{good}")),
@@ -90,6 +95,7 @@ mod tests {
         ] {
             assert_eq!(Pointer::parse(blob.as_bytes()), None, "{blob:?}");
         }
+        assert_eq!(Pointer::parse(text(v1, &format!("oid sha256:{OID}\nsize -0\n")).as_bytes()).unwrap().size, 0);
         assert_eq!(Pointer::parse(b"version https://git-lfs.github.com/spec/v1\noid \xff"), None);
     }
 

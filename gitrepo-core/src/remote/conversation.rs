@@ -145,7 +145,9 @@ impl Connection for Conversation<'_> {
                     .chain(request.actions.iter().map(|action| &action.object))
                     .cloned()
                     .collect();
-                verifier.take_objects_beside(&wanted, |outlet| objects::fetch(self.request, request, outlet))
+                let receive = |outlet: &mut Outlet| objects::fetch(self.request, request, outlet);
+                let (fetched, here) = verifier.take_objects_beside(&wanted, receive)?;
+                Ok(ObjectsFetched { here, ..fetched })
             }
         }
     }

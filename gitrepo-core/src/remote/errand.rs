@@ -37,6 +37,8 @@ pub struct Errand {
     /// Whether the process that speaks to the remote may read `base`. Otherwise it asks for everything, and `base` only
     /// saves writing twice.
     pub shows_base: bool,
+    /// Whether the process that speaks to the remote may read what was received for `staging` before. It must for a fetch.
+    pub shows_kept: bool,
     /// Limits. `limits.timeout` applies to the whole session.
     pub limits: Limits,
 }
@@ -54,6 +56,7 @@ impl Errand {
             staging: None,
             base: None,
             shows_base: false,
+            shows_kept: true,
             limits: Limits::default(),
         }
     }

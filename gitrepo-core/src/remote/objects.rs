@@ -1,7 +1,12 @@
 //! Fetches objects of Git LFS: asks a server where they are, downloads them, and hands them over.
 //!
 //! Whoever keeps them hashes them. They are hashed here too, so that one that is damaged is asked for once more.
+//!
+//! A place may be good for a short time. Once that is over, or the place refuses, the server is asked anew. Where only the
+//! place can be reached, and not its server, the answer says so.
 
+use serde::Deserialize;
+use serde::Serialize;
 use sha2::Digest;
 use sha2::Sha256;
 
@@ -76,8 +81,29 @@ impl ObjectsRequest {
 pub struct ObjectsFetched {
     /// Bytes of content received.
     pub bytes: u64,
+    /// The objects that are here now, as whoever keeps them says.
+    pub here: Vec<ObjectId>,
     /// Objects that are at other origins. If there are many, some are left out, as if they had not been asked for.
     pub elsewhere: Vec<Action>,
+    /// Objects that their places do not give out, although their server said that they are there.
+    pub refused: Vec<Refused>,
+}
+
+/// An object that its place does not give out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The object.
+    pub id: ObjectId,
+    /// The status of the answer; `None` if the place was good for a time that is over.
+    pub code: Option<u16>,
+}
+
+impl Refused {
+    /// An object, and the status of the answer.
+    pub fn new(id: ObjectId, code: Option<u16>) -> Self {
+        Self { id, code }
+    }
 }
 
 /// Fetches objects, and hands them over.
@@ -87,30 +113,40 @@ pub(super) fn fetch(
     outlet: &mut Outlet,
 ) -> Result<ObjectsFetched, RemoteError> {
     let total = (wanted.objects.len() + wanted.actions.len()) as u64;
+    let ObjectsRequest { endpoint, reference, objects, actions } = wanted;
     let server = ObjectServer::new(request);
-    let mut fetch = Fetch { request, server, outlet, fetched: ObjectsFetched::default(), done: 0, total, elsewhere: 0 };
-    let outcome = fetch.run(wanted);
+    let (fetched, asks) = (ObjectsFetched::default(), endpoint.map(|endpoint| Asks { endpoint, reference }));
+    let mut fetch = Fetch { request, server, asks, outlet, fetched, done: 0, total, elsewhere: 0, longest: 0 };
+    let outcome = fetch.run(objects, actions);
     // What came whole is kept, whatever happened then.
     let ended = fetch.outlet.end_objects().map_err(|error| fetch.handed_over(error));
     outcome.and(ended).map(|()| fetch.fetched)
+}
+
+/// Whom to ask where objects are.
+struct Asks {
+    endpoint: Endpoint,
+    reference: Option<String>,
 }
 
 /// A fetch in progress.
 struct Fetch<'a, 'b> {
     request: &'a ConnectRequest,
     server: ObjectServer<'a>,
+    /// `None` where only places of objects can be reached.
+    asks: Option<Asks>,
     outlet: &'b mut Outlet,
     fetched: ObjectsFetched,
     /// Objects that were handed over.
     done: u64,
     total: u64,
-    /// Bytes of [`ObjectsFetched::elsewhere`].
+    /// Bytes of [`ObjectsFetched::elsewhere`], and of the longest of them.
     elsewhere: usize,
+    longest: usize,
 }
 
 impl Fetch<'_, '_> {
-    fn run(&mut self, wanted: ObjectsRequest) -> Result<(), RemoteError> {
-        let ObjectsRequest { endpoint, reference, objects, actions } = wanted;
+    fn run(&mut self, objects: Vec<Object>, actions: Vec<Action>) -> Result<(), RemoteError> {
         for action in actions {
             self.bring(action)?;
         }
@@ -119,32 +155,51 @@ impl Fetch<'_, '_> {
             // There is nothing to ask for.
             self.hand_over_nothing(&object)?;
         }
-        for some in objects.chunks(batch::MOST) {
-            let Some(endpoint) = &endpoint else { return Err(without_server()) };
-            if self.elsewhere >= MOST_ELSEWHERE {
+        let mut rest = &objects[..];
+        while !rest.is_empty() {
+            // Of places that do not fit, the server would be asked again.
+            let fitting = (MOST_ELSEWHERE.saturating_sub(self.elsewhere)).checked_div(self.longest);
+            let count = fitting.unwrap_or(batch::MOST).min(batch::MOST);
+            if count < batch::MOST / 4 && self.elsewhere > 0 {
                 break;
             }
-            let question = batch::question(some, reference.as_deref());
-            let answer = self.server.batch(endpoint, &question)?;
-            let answers = batch::read(&answer, some).map_err(|what| self.nonsense(&endpoint.url, what))?;
-            for answered in answers {
-                match answered {
-                    Answered::At(action) => self.bring(action)?,
-                    Answered::Refused { object, code, message } => {
-                        let url = endpoint.url.clone();
-                        return Err(ObjectsError::refused(url, &object, code, message).into());
-                    }
-                }
+            let (some, others) = rest.split_at(count.min(rest.len()));
+            for action in self.ask(some)? {
+                self.bring(action)?;
             }
+            rest = others;
         }
         Ok(())
     }
 
+    /// Asks where these objects are.
+    fn ask(&mut self, objects: &[Object]) -> Result<Vec<Action>, RemoteError> {
+        let Some(Asks { endpoint, reference }) = &self.asks else { return Err(without_server()) };
+        let question = batch::question(objects, reference.as_deref());
+        let answer = self.server.batch(endpoint, &question)?;
+        let answers = batch::read(&answer, objects).map_err(|what| self.nonsense(&endpoint.url, what))?;
+        let action = |answered| match answered {
+            Answered::At(action) => Ok(action),
+            Answered::Refused { object, code, message } => {
+                Err(ObjectsError::refused(endpoint.url.clone(), &object, code, message).into())
+            }
+        };
+        answers.into_iter().map(action).collect()
+    }
+
     /// Downloads an object, or notes that it is elsewhere.
-    fn bring(&mut self, mut action: Action) -> Result<(), RemoteError> {
+    fn bring(&mut self, action: Action) -> Result<(), RemoteError> {
+        let mut action = if action.is_over() {
+            let Some(anew) = self.ask_anew(&action.object)? else {
+                self.note_refused(&action, None);
+                return Ok(());
+            };
+            anew
+        } else {
+            action
+        };
         for _ in 0..=MOST_REDIRECTS {
-            let there = Origin::of(action.url.expose());
-            if !there.is_some_and(|there| there.is(&Origin(self.request.errand.url.clone()))) {
+            if !self.is_here(&action) {
                 self.note_elsewhere(action);
                 return Ok(());
             }
@@ -157,22 +212,38 @@ impl Fetch<'_, '_> {
         Err(ObjectsError::refused(self.url(), &action.object, 508, source).into())
     }
 
+    /// Where an object is now; `None` if nobody can be asked.
+    fn ask_anew(&mut self, object: &Object) -> Result<Option<Action>, RemoteError> {
+        if self.asks.is_none() {
+            return Ok(None);
+        }
+        tracing::debug!(object = %object.id, "asking anew where an object is");
+        Ok(self.ask(std::slice::from_ref(object))?.pop())
+    }
+
+    /// Whether this process can reach a place.
+    fn is_here(&self, action: &Action) -> bool {
+        let there = Origin::of(action.url.expose());
+        there.is_some_and(|there| there.is(&Origin(self.request.errand.url.clone())))
+    }
+
     fn note_elsewhere(&mut self, action: Action) {
-        // In base64, with its path, quotes and names.
-        let headers: usize =
-            action.headers.iter().map(|(name, value)| name.len() + value.expose().len() * 4 / 3 + 16).sum();
-        let bytes = action.url.expose().len() * 4 / 3 + headers + 2 * action.object.path.len() + 256;
         if self.elsewhere < MOST_ELSEWHERE {
-            self.elsewhere += bytes;
+            let length = action.length();
+            (self.elsewhere, self.longest) = (self.elsewhere + length, self.longest.max(length));
             self.fetched.elsewhere.push(action);
         }
+    }
+
+    fn note_refused(&mut self, action: &Action, code: Option<u16>) {
+        self.fetched.refused.push(Refused::new(action.object.id, code));
     }
 
     /// Downloads an object. Returns where it is if the server redirects.
     fn download(&mut self, action: &Action) -> Result<Option<Action>, RemoteError> {
         for _ in 0..=MOST_REPEATS {
             self.outlet.begin_object(action.object.size).map_err(|error| self.handed_over(error))?;
-            let outcome = self.receive(action);
+            let outcome = self.receive(action.clone());
             let is_whole = matches!(outcome, Ok(Received::Whole));
             self.outlet.end_object(is_whole).map_err(|error| self.handed_over(error))?;
             match outcome? {
@@ -181,7 +252,8 @@ impl Fetch<'_, '_> {
                     self.report();
                     return Ok(None);
                 }
-                Received::Redirected(next) => return Ok(Some(next)),
+                Received::Elsewhere(next) => return Ok(Some(next)),
+                Received::Refused => return Ok(None),
                 Received::Other => {}
             }
         }
@@ -189,17 +261,32 @@ impl Fetch<'_, '_> {
     }
 
     /// Receives the content of an object, over as many connections as it takes.
-    fn receive(&mut self, action: &Action) -> Result<Received, RemoteError> {
-        let Action { object, .. } = action;
+    fn receive(&mut self, mut action: Action) -> Result<Received, RemoteError> {
+        let object = action.object.clone();
         let mut content = Content { hash: Sha256::new(), length: 0 };
-        let mut resumes = 0;
+        let (mut resumes, mut was_refused) = (0, false);
         while content.length < object.size || resumes == 0 {
             let before = content.length;
-            let failure = match self.server.download(action, content.length)? {
-                Download::Elsewhere(place) => return self.redirected(action, place),
-                Download::From(start) => match self.receive_from(start, object, &mut content) {
+            let failure = match self.server.download(&action, content.length) {
+                Ok(Download::Elsewhere(place)) => return self.redirected(&action, place),
+                Ok(Download::From(start)) => match self.receive_from(start, &object, &mut content) {
                     Ok(()) => break,
                     Err(failure) => failure,
+                },
+                Err(failure) => match refusal_of(&failure) {
+                    Some(code) if !was_refused => {
+                        was_refused = true;
+                        match self.ask_anew(&object)? {
+                            Some(anew) if self.is_here(&anew) => action = anew,
+                            Some(anew) => return Ok(Received::Elsewhere(anew)),
+                            None => {
+                                self.note_refused(&action, Some(code).filter(|_| !action.is_over()));
+                                return Ok(Received::Refused);
+                            }
+                        }
+                        continue;
+                    }
+                    _ => failure,
                 },
             };
             resumes += 1;
@@ -207,13 +294,13 @@ impl Fetch<'_, '_> {
                 return Err(failure);
             }
             if content.length == before || resumes > MOST_RESUMES {
-                return Err(ObjectsError::broken_off(object, content.length, failure).into());
+                return Err(ObjectsError::broken_off(&object, content.length, failure).into());
             }
             tracing::debug!(object = %object.id, at = content.length, "resuming a download");
         }
         if content.length != object.size {
             let what = format!("the server sends {} bytes, and its pointer says {}", content.length, object.size);
-            return Err(ObjectsError::corrupt(self.url(), object, what).into());
+            return Err(ObjectsError::corrupt(self.url(), &object, what).into());
         }
         let found = ObjectId::from_bytes(content.hash.finalize().into());
         Ok(if found == object.id { Received::Whole } else { Received::Other })
@@ -273,7 +360,7 @@ impl Fetch<'_, '_> {
         };
         let is_same = there.is(&Origin(self.request.errand.url.clone()));
         let headers = if is_same { action.headers.clone() } else { Vec::new() };
-        Ok(Received::Redirected(Action::new(action.object.clone(), place.url, headers)))
+        Ok(Received::Elsewhere(Action::new(action.object.clone(), place.url, headers)))
     }
 
     fn hand_over_nothing(&mut self, object: &Object) -> Result<(), RemoteError> {
@@ -316,8 +403,19 @@ enum Received {
     Whole,
     /// Something else of the same length.
     Other,
-    /// Where it is.
-    Redirected(Action),
+    /// Another place, where it is.
+    Elsewhere(Action),
+    /// Nothing, which was noted.
+    Refused,
+}
+
+/// The status with which a place refuses an object that its server said to be there, as one does whose signature has
+/// expired.
+fn refusal_of(failure: &RemoteError) -> Option<u16> {
+    match failure {
+        RemoteError::Objects(ObjectsError::Refused { code: code @ (401 | 403), .. }) => Some(*code),
+        _ => None,
+    }
 }
 
 /// Whether a download may go on where it ended: its connection broke. A server that says something else means it.

@@ -67,6 +67,13 @@ use peer::Contained;
 /// The directory of a receiver, in the staging directory.
 const RECEIVED: &str = "received";
 
+/// That of one that is to see nothing of what was received.
+const ELSEWHERE: &str = "elsewhere";
+
+/// Bytes about an object of Git LFS besides its content: its place, the head of its answer, and a handshake if it has a
+/// connection of its own.
+const ABOUT_AN_OBJECT: u64 = 16 << 10;
+
 /// Runs sessions in children of the same program that can access nothing but their job: a receiver, and for a fetch a
 /// verifier. The receiver can only read what the verifier keeps, and the verifier has no network. All verifiers have the
 /// last uid of the range.
@@ -125,7 +132,8 @@ impl Worker for Confined {
         let mut descriptors = Vec::new();
         let mut seed = None;
         if let Some(staging) = &job.errand.staging {
-            let [scratch, kept] = prepare(staging).map_err(at("preparing the staging directory"))?;
+            let scratch = if job.errand.shows_kept { RECEIVED } else { ELSEWHERE };
+            let [scratch, kept] = prepare(staging, scratch).map_err(at("preparing the staging directory"))?;
             let ((objects, to), (from, answers)) = pipes().map_err(at("making a pipe"))?;
             descriptors.extend([to, from]);
             seed = Some(Seed {
@@ -135,7 +143,7 @@ impl Worker for Confined {
                 pipes: vec![objects, answers],
                 cancel: cancel.clone(),
             });
-            (plan.staging, plan.kept) = (Some(scratch.into()), Some(kept.into()));
+            (plan.staging, plan.kept) = (Some(scratch.into()), job.errand.shows_kept.then(|| kept.into()));
             plan.base = plan.base.filter(|_| job.errand.shows_base);
         }
         descriptors.extend(claim.map(|claim| claim.lock));
@@ -189,7 +197,7 @@ fn launch(
 }
 
 /// Makes the directory in which the receiver works, and the one in which the verifier keeps the repository.
-fn prepare(staging: &Path) -> io::Result<[PathBuf; 2]> {
+fn prepare(staging: &Path, scratch: &str) -> io::Result<[PathBuf; 2]> {
     let staging = fs::canonicalize(staging)?;
     let make = |name: &str| -> io::Result<PathBuf> {
         let path = staging.join(name);
@@ -204,7 +212,7 @@ fn prepare(staging: &Path) -> io::Result<[PathBuf; 2]> {
         }
         Ok(path)
     };
-    Ok([make(RECEIVED)?, make(REPOSITORY)?])
+    Ok([make(scratch)?, make(REPOSITORY)?])
 }
 
 /// The two pipes between a receiver and its verifier: for objects, and for answers. Each with its reader first.
@@ -399,16 +407,22 @@ fn seen_by_the_child(errand: &Errand, plan: Plan, namespaces: bool) -> Errand {
 fn destination(job: &Job, addresses: Vec<std::net::SocketAddr>) -> Destination {
     /// Timeout per address: a live server responds in one round trip, and the other addresses must get their turn.
     const CONNECT: Duration = Duration::from_secs(30);
+    Destination {
+        addresses,
+        connect_timeout: job.errand.limits.stall.min(CONNECT),
+        received_limit: received_limit(job.errand.limits.fetch_bytes, 0),
+    }
+}
+
+/// Most bytes that a remote may send for a pack, or for so many objects of Git LFS, of up to `content` bytes.
+fn received_limit(content: u64, objects: usize) -> u64 {
     /// Allowance for TLS, SSH and HTTP handshakes on a few connections, before git's first byte. The list of refs
     /// counts like the pack.
     const GREETINGS: u64 = 1 << 20;
     // Overhead of TLS, SSH and git's protocol around the pack.
-    let wrapping = job.errand.limits.fetch_bytes / 32;
-    Destination {
-        addresses,
-        connect_timeout: job.errand.limits.stall.min(CONNECT),
-        received_limit: job.errand.limits.fetch_bytes.saturating_add(wrapping).saturating_add(GREETINGS),
-    }
+    let wrapping = content / 32;
+    let about = (objects as u64).saturating_mul(ABOUT_AN_OBJECT);
+    [wrapping, GREETINGS, about].into_iter().fold(content, u64::saturating_add)
 }
 
 /// Adds the failed step to a system error. For `map_err`.

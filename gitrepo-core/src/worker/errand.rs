@@ -44,6 +44,7 @@ struct Fields {
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     base: Option<PathBuf>,
     shows_base: bool,
+    shows_kept: bool,
     limits: Limits,
 }
 

@@ -3,6 +3,7 @@
 //! Secrets are written in base64: texts of a reply are scrubbed, and these must arrive as they are.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -17,8 +18,10 @@ use crate::credentials::Secret;
 use crate::lfs::Action;
 use crate::lfs::Endpoint;
 use crate::lfs::Object;
+use crate::lfs::ObjectId;
 use crate::remote::ObjectsFetched;
 use crate::remote::ObjectsRequest;
+use crate::remote::Refused;
 
 /// A secret as part of a message. Only messages to and from the worker have any.
 #[derive(Clone)]
@@ -61,17 +64,18 @@ fn received(headers: SentHeaders) -> Vec<(String, Secret)> {
 pub(super) struct SentEndpoint {
     url: String,
     headers: SentHeaders,
+    expires: Option<SystemTime>,
 }
 
 impl From<Endpoint> for SentEndpoint {
-    fn from(Endpoint { url, headers }: Endpoint) -> Self {
-        Self { url, headers: sent(headers) }
+    fn from(Endpoint { url, headers, expires }: Endpoint) -> Self {
+        Self { url, headers: sent(headers), expires }
     }
 }
 
 impl From<SentEndpoint> for Endpoint {
-    fn from(SentEndpoint { url, headers }: SentEndpoint) -> Self {
-        Self::new(url, received(headers))
+    fn from(SentEndpoint { url, headers, expires }: SentEndpoint) -> Self {
+        Self { expires, ..Self::new(url, received(headers)) }
     }
 }
 
@@ -81,17 +85,18 @@ struct SentAction {
     object: Object,
     url: Sent,
     headers: SentHeaders,
+    expires: Option<SystemTime>,
 }
 
 impl From<Action> for SentAction {
-    fn from(Action { object, url, headers }: Action) -> Self {
-        Self { object, url: Sent(url), headers: sent(headers) }
+    fn from(Action { object, url, headers, expires }: Action) -> Self {
+        Self { object, url: Sent(url), headers: sent(headers), expires }
     }
 }
 
 impl From<SentAction> for Action {
-    fn from(SentAction { object, url: Sent(url), headers }: SentAction) -> Self {
-        Self::new(object, url, received(headers))
+    fn from(SentAction { object, url: Sent(url), headers, expires }: SentAction) -> Self {
+        Self { expires, ..Self::new(object, url, received(headers)) }
     }
 }
 
@@ -106,6 +111,11 @@ pub(super) struct SentRequest {
 }
 
 impl SentRequest {
+    /// How many objects it is about.
+    pub(super) fn count(&self) -> usize {
+        self.objects.len() + self.actions.len()
+    }
+
     /// The objects that the verifier is to keep.
     pub(super) fn wanted(&self) -> Vec<Object> {
         self.objects.iter().chain(self.actions.iter().map(|action| &action.object)).cloned().collect()
@@ -131,25 +141,33 @@ impl From<SentRequest> for ObjectsRequest {
 #[serde(rename_all = "camelCase")]
 pub(super) struct SentFetched {
     bytes: u64,
+    here: Vec<ObjectId>,
     elsewhere: Vec<SentAction>,
+    refused: Vec<Refused>,
+}
+
+impl SentFetched {
+    /// The same, with the objects that whoever keeps them says to be here.
+    pub(super) fn with(self, here: Vec<ObjectId>) -> Self {
+        Self { here, ..self }
+    }
 }
 
 impl From<ObjectsFetched> for SentFetched {
-    fn from(ObjectsFetched { bytes, elsewhere }: ObjectsFetched) -> Self {
-        Self { bytes, elsewhere: elsewhere.into_iter().map(Into::into).collect() }
+    fn from(ObjectsFetched { bytes, here, elsewhere, refused }: ObjectsFetched) -> Self {
+        Self { bytes, here, elsewhere: elsewhere.into_iter().map(Into::into).collect(), refused }
     }
 }
 
 impl From<SentFetched> for ObjectsFetched {
-    fn from(SentFetched { bytes, elsewhere }: SentFetched) -> Self {
-        Self { bytes, elsewhere: elsewhere.into_iter().map(Into::into).collect() }
+    fn from(SentFetched { bytes, here, elsewhere, refused }: SentFetched) -> Self {
+        Self { bytes, here, elsewhere: elsewhere.into_iter().map(Into::into).collect(), refused }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lfs::ObjectId;
     use crate::lfs::Pointer;
     use crate::worker::protocol;
     use crate::worker::protocol::Reply;
@@ -159,8 +177,11 @@ mod tests {
         let url = format!("https://s3.example.com/staging/x?{}", "canary".repeat(480));
         let object = Object::new(&Pointer { id: ObjectId::from_bytes([1; 32]), size: 1 }, b"a\nfile");
         let header = ("Authorization".to_owned(), Secret::new("canary".to_owned()));
-        let action = Action::new(object, Secret::new(url.clone()), vec![header]);
-        let fetched = ObjectsFetched { bytes: 1, elsewhere: vec![action] };
+        let expires = Some(SystemTime::now());
+        let action = Action { expires, ..Action::new(object, Secret::new(url.clone()), vec![header]) };
+        let refused = vec![Refused { id: ObjectId::from_bytes([2; 32]), code: Some(403) }];
+        let fetched =
+            ObjectsFetched { bytes: 1, elsewhere: vec![action], refused: refused.clone(), ..ObjectsFetched::default() };
         let line = protocol::line(&Reply::ObjectsFetched(fetched.into())).unwrap();
         let places = [("/staging".to_owned(), "/store/staging/1".to_owned())];
         let reply = protocol::reply(&line, &places).unwrap();
@@ -170,5 +191,6 @@ mod tests {
         assert_eq!(read.elsewhere[0].url.expose(), url);
         assert_eq!(read.elsewhere[0].headers[0].1.expose(), "canary");
         assert_eq!(read.elsewhere[0].object.path, "a?file");
+        assert_eq!((read.elsewhere[0].expires, read.refused), (expires, refused));
     }
 }

@@ -21,6 +21,7 @@ use super::objects::SentRequest;
 use crate::error::Cause;
 use crate::lfs::Missing;
 use crate::lfs::Object;
+use crate::lfs::ObjectId;
 use crate::progress::Step;
 use crate::remote::FetchReport;
 use crate::remote::FetchRequest;
@@ -184,8 +185,10 @@ pub(super) enum Reply {
     Tag(Vec<u8>),
     /// Answers [`Request::Fetch`].
     Fetched(FetchReport),
-    /// Answers [`Request::Take`] and [`Request::TakeObjects`].
+    /// Answers [`Request::Take`].
     Taken,
+    /// Answers [`Request::TakeObjects`] with those that are here now.
+    TakenObjects(Vec<ObjectId>),
     /// Answers [`Request::Missing`].
     Missing(Missing),
     /// Answers [`Request::ObjectsEndpoint`].

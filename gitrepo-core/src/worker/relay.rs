@@ -39,7 +39,8 @@ pub(super) struct Destination {
     pub(super) addresses: Vec<SocketAddr>,
     /// Timeout for each address.
     pub(super) connect_timeout: Duration,
-    /// Maximum number of bytes from the remote, over all connections.
+    /// Maximum number of bytes from the remote, over all connections, until another [account](Traffic::open_account) is
+    /// opened.
     pub(super) received_limit: u64,
 }
 
@@ -52,11 +53,17 @@ pub(super) enum Trouble {
     TooLarge,
 }
 
-/// The relay's observations, for the session.
+/// The relay's observations, for the session, and what it allows.
 #[derive(Default)]
 pub(super) struct Traffic {
     /// Bytes from the remote.
     received: AtomicU64,
+    /// How many there may be.
+    received_limit: AtomicU64,
+    /// Connections from the worker so far.
+    accepted: AtomicUsize,
+    /// How many there may be.
+    accepted_limit: AtomicUsize,
     /// Bytes to the remote.
     sent: AtomicU64,
     /// Connections to the remote, including those being made.
@@ -67,6 +74,14 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
+    /// Counts anew, for a request with a limit of its own: so many bytes may come from now on, and as many connections as ever.
+    pub(super) fn open_account(&self, received_limit: u64) {
+        let count = |number: u64| number.saturating_add(received_limit);
+        self.received_limit.store(count(self.received.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let accepted = self.accepted.load(Ordering::Relaxed);
+        self.accepted_limit.store(accepted.saturating_add(Carrier::IN_ALL), Ordering::Relaxed);
+    }
+
     /// Returns the number of bytes so far, in both directions.
     pub(super) fn bytes(&self) -> u64 {
         self.received.load(Ordering::Relaxed) + self.sent.load(Ordering::Relaxed)
@@ -110,14 +125,9 @@ impl Relay {
         listener.set_nonblocking(true)?;
         let (stop, stopped) = UnixStream::pair()?;
         let traffic = Arc::new(Traffic::default());
-        let mut carrier = Carrier {
-            listener,
-            destination,
-            stopped,
-            traffic: Arc::clone(&traffic),
-            connections: Vec::new(),
-            accepted: 0,
-        };
+        traffic.open_account(destination.received_limit);
+        let mut carrier =
+            Carrier { listener, destination, stopped, traffic: Arc::clone(&traffic), connections: Vec::new() };
         let thread = thread::Builder::new().name("git-relay".to_owned()).spawn(move || carrier.run())?;
         Ok(Self { traffic, stop: Some(stop), thread: Some(thread) })
     }
@@ -145,7 +155,6 @@ struct Carrier {
     stopped: UnixStream,
     traffic: Arc<Traffic>,
     connections: Vec<Connection>,
-    accepted: usize,
 }
 
 /// Whether the relay is still needed.
@@ -157,7 +166,7 @@ enum Wanted {
 impl Carrier {
     /// Maximum number of simultaneous connections. The client uses one, or two for a moment when one is closed.
     const AT_ONCE: usize = 8;
-    /// Maximum number of connections per session. A retried request makes a new one, and so does each object of Git LFS from a
+    /// Maximum number of connections on one account. A retried request makes a new one, and so does each object of Git LFS from a
     /// server that closes its connections.
     const IN_ALL: usize = 64 + 2 * crate::lfs::PAGE;
 
@@ -208,7 +217,9 @@ impl Carrier {
     }
 
     fn has_room(&self) -> bool {
-        self.connections.len() < Self::AT_ONCE && self.accepted < Self::IN_ALL
+        let traffic = &self.traffic;
+        let is_allowed = traffic.accepted.load(Ordering::Relaxed) < traffic.accepted_limit.load(Ordering::Relaxed);
+        self.connections.len() < Self::AT_ONCE && is_allowed
     }
 
     /// # Errors
@@ -218,7 +229,7 @@ impl Carrier {
         while self.has_room() {
             match self.listener.accept() {
                 Ok((worker, _)) => {
-                    self.accepted += 1;
+                    self.traffic.accepted.fetch_add(1, Ordering::Relaxed);
                     self.traffic.open.fetch_add(1, Ordering::Relaxed);
                     self.connections.push(Connection::new(worker, &self.destination));
                 }
@@ -234,7 +245,8 @@ impl Carrier {
 
     /// Moves all available data, and drops finished connections.
     fn carry(&mut self) {
-        let (traffic, limit) = (&self.traffic, self.destination.received_limit);
+        let traffic = &self.traffic;
+        let limit = traffic.received_limit.load(Ordering::Relaxed);
         self.connections.retain_mut(|connection| {
             let allowance = limit.saturating_sub(traffic.received.load(Ordering::Relaxed));
             let alive = match connection.advance(allowance) {

@@ -94,8 +94,10 @@ pub(super) fn verify(session: &ConnectRequest, inlet: Inlet, client: &mut dyn Cl
     let mut inlet = Some(inlet);
     while let Some(received) = client.next() {
         replies.send(match received {
-            Request::Take => take(&mut inlet, |inlet| verifier.take(inlet)),
-            Request::TakeObjects(wanted) => take(&mut inlet, |inlet| verifier.take_objects(inlet, &wanted)),
+            Request::Take => take(&mut inlet, |inlet| verifier.take(inlet).map(|()| Reply::Taken)),
+            Request::TakeObjects(wanted) => {
+                take(&mut inlet, |inlet| verifier.take_objects(inlet, &wanted).map(Reply::TakenObjects))
+            }
             Request::Missing(request) => missing(session, &request),
             Request::Check(fetch) => {
                 verifier.check(&fetch).map_or_else(remote_failure, |narrow| Reply::Checked { narrow })
@@ -114,14 +116,14 @@ pub(super) fn verify(session: &ConnectRequest, inlet: Inlet, client: &mut dyn Cl
 }
 
 /// Takes the objects of one fetch. After a failure the stream is closed, so that the receiver ends, too.
-fn take(inlet: &mut Option<Inlet>, keep: impl FnOnce(&mut Inlet) -> Result<(), RemoteError>) -> Reply {
+fn take(inlet: &mut Option<Inlet>, keep: impl FnOnce(&mut Inlet) -> Result<Reply, RemoteError>) -> Reply {
     let Some(mut open) = inlet.take() else {
         return Reply::Failed(RequestError::Internal(Cause::new("the stream of objects is closed")));
     };
     match keep(&mut open) {
-        Ok(()) => {
+        Ok(taken) => {
             *inlet = Some(open);
-            Reply::Taken
+            taken
         }
         Err(error) => remote_failure(error),
     }

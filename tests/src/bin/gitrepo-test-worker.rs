@@ -178,7 +178,9 @@ impl Connection for Trying<'_> {
     }
 
     fn fetch(&mut self, request: &FetchRequest) -> Result<FetchReport, RemoteError> {
-        if let Some(lie) = lie(request.resolved.reference.as_deref()).filter(|lie| !lie.starts_with("lfs-")) {
+        if let Some(lie) = lie(request.resolved.reference.as_deref())
+            .filter(|lie| !lie.starts_with("lfs-") && !lie.starts_with("place-"))
+        {
             self.tell(lie)?;
         }
         self.honest.fetch(request)
@@ -188,7 +190,16 @@ impl Connection for Trying<'_> {
         if let Some(lie) = lie(request.reference.as_deref()).filter(|lie| lie.starts_with("lfs-")) {
             self.tell(lie)?;
         }
-        self.honest.fetch_objects(request)
+        if request.endpoint.is_none() {
+            let seen = lies::seen_elsewhere();
+            assert!(seen.is_empty(), "{seen:?}");
+        }
+        let about_places = lie(request.reference.as_deref()).filter(|lie| lie.starts_with("place-")).map(str::to_owned);
+        let told = self.honest.fetch_objects(request)?;
+        Ok(match about_places {
+            Some(lie) => lies::about_places(&lie, told),
+            None => told,
+        })
     }
 
     fn accepted_host_key(&self) -> Option<String> {

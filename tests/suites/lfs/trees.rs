@@ -26,6 +26,7 @@ fn a_clone_has_the_content_of_its_pointers() {
     let [batch] = &batches(&scene.server)[..] else { panic!("more than one batch") };
     assert_eq!(batch.path, "/app.git/info/lfs/objects/batch");
     let question: Value = serde_json::from_slice(&batch.body).unwrap();
+    assert_eq!((&question["operation"], &question["transfers"]), (&"download".into(), &serde_json::json!(["basic"])));
     assert_eq!(question["ref"]["name"], "refs/heads/main");
     assert_eq!(downloads(&scene.server).len(), 2);
     let told: Value = serde_json::from_str(&cloned.stdout).unwrap();

@@ -18,6 +18,7 @@ use gitrepo_tests::lfs::Lfs;
 use gitrepo_tests::lies::End;
 use gitrepo_tests::lies::FORGER;
 use gitrepo_tests::lies::LFS_LIES;
+use gitrepo_tests::lies::LFS_PLACE_LIES;
 use gitrepo_tests::lies::LIES;
 use gitrepo_tests::lies::LIES_ABOVE;
 use gitrepo_tests::repository::Files;
@@ -180,39 +181,80 @@ fn s19_a_lie_does_not_spoil_what_others_build_on() {
     }
 }
 
+/// A scene whose repository has a file of Git LFS.
+struct LfsScene {
+    scene: Scene,
+    lfs: Lfs,
+    weights: Vec<u8>,
+}
+
+impl LfsScene {
+    fn new() -> Self {
+        let (mut scene, lfs, weights) = (Scene::new(), Lfs::new(), vec![7; 100_000]);
+        scene.repository.commit("main", &lfs.file(Files::new().file(".gitattributes", ATTRIBUTES), "a.bin", &weights));
+        scene.server = lfs.start(HttpServer::builder().serve(&scene.repository));
+        Self { scene, lfs, weights }
+    }
+
+    fn publish(&self, tenant: &str, revision: &str) -> (PathBuf, Result<Published, PublishError>) {
+        let Self { scene, .. } = self;
+        let target = scene.node.target(tenant);
+        let request = at(read_only(&scene.server.url(&scene.repository), &target), revision);
+        let request = volumes::with(request, |request| request.spec.tree.lfs = true);
+        (target, scene.node.publish_as(&request, &token(Some(tenant))))
+    }
+
+    fn assert_shown(&self, target: &Path, lie: &str) {
+        let tree = self.scene.node.shown(target);
+        let root = if tree.join("root").is_dir() { tree.join("root") } else { tree };
+        assert!(fs::read(root.join("a.bin")).unwrap() == self.weights, "{lie}");
+    }
+
+    /// Fails unless a lie ends as it should, and an honest tenant is served then.
+    fn assert_end(&self, lie: &str, end: End) {
+        let (target, published) = self.publish("liar", &format!("refs/attempts/lies/{lie}"));
+        match (end, published) {
+            (End::Refused, Err(_)) => {
+                self.scene.node.assert_nothing_published();
+                assert!(!target.exists() && self.scene.node.snapshots().is_empty(), "{lie}");
+            }
+            (End::Harmless, Ok(_)) => self.assert_shown(&target, lie),
+            (_, published) => panic!("{lie}: {published:?}"),
+        }
+        let (target, published) = self.publish("honest", "main");
+        published.unwrap_or_else(|error| panic!("{lie}: {}", chain(&error)));
+        self.assert_shown(&target, lie);
+    }
+}
+
 #[test]
 fn s19_a_lie_about_lfs_objects_fails_the_liars_volume_at_most() {
     if !require::root("to confine workers") {
         return;
     }
     for (lie, end) in LFS_LIES {
-        let (mut scene, lfs) = (Scene::new(), Lfs::new());
-        let weights = vec![7; 100_000];
-        scene.repository.commit("main", &lfs.file(Files::new().file(".gitattributes", ATTRIBUTES), "a.bin", &weights));
-        scene.server = lfs.start(HttpServer::builder().serve(&scene.repository));
-        let publish = |tenant: &str, revision: &str| {
-            let target = scene.node.target(tenant);
-            let request = at(read_only(&scene.server.url(&scene.repository), &target), revision);
-            let request = volumes::with(request, |request| request.spec.tree.lfs = true);
-            (target, scene.node.publish_as(&request, &token(Some(tenant))))
-        };
-        let shown = |target: &Path| {
-            let tree = scene.node.shown(target);
-            let root = if tree.join("root").is_dir() { tree.join("root") } else { tree };
-            fs::read(root.join("a.bin")).unwrap()
-        };
-        let (target, published) = publish("liar", &format!("refs/attempts/lies/{lie}"));
-        match (end, published) {
-            (End::Refused, Err(_)) => {
-                scene.node.assert_nothing_published();
-                assert!(!target.exists() && scene.node.snapshots().is_empty(), "{lie}");
-            }
-            (End::Harmless, Ok(_)) => assert!(shown(&target) == weights, "{lie}"),
-            (_, published) => panic!("{lie}: {published:?}"),
+        LfsScene::new().assert_end(lie, *end);
+    }
+}
+
+#[test]
+fn s19_a_lie_about_the_places_of_lfs_objects_sends_no_other_worker_astray() {
+    if !require::root("to confine workers") {
+        return;
+    }
+    for (lie, end) in LFS_PLACE_LIES {
+        let scene = LfsScene::new();
+        let storage = scene.lfs.start(HttpServer::builder());
+        scene.lfs.store_at(&storage, "localhost");
+        scene.assert_end(lie, *end);
+        // The honest tenant's, and that of a lie without effect.
+        let expected = if *end == End::Harmless { 1..=2 } else { 1..=1 };
+        let requests = storage.requests();
+        assert!(expected.contains(&requests.len()), "{lie}: {requests:?}");
+        for request in requests {
+            let host = format!("localhost:{}", storage.port());
+            assert_eq!((request.header("host"), request.authorization()), (Some(&*host), None), "{lie}");
         }
-        let (target, published) = publish("honest", "main");
-        published.unwrap_or_else(|error| panic!("{lie}: {}", chain(&error)));
-        assert!(shown(&target) == weights, "{lie}");
     }
 }
 

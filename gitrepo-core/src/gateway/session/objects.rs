@@ -1,10 +1,8 @@
 //! Brings the objects of Git LFS that a tree lacks, from wherever their server says they are.
 //!
 //! A worker can reach one origin. So where a server has objects at another one, such as a storage of objects, another
-//! worker goes there, if the policy allows that URL. It gets what the server gave for the object, and no credential. No
-//! worker holds its place while another one is waited for.
-
-use std::collections::HashSet;
+//! worker goes there, if the policy allows that URL. It gets what the server gave for the object, and no credential, and
+//! sees nothing of the repository. No worker holds its place while another one is waited for.
 
 use super::Errand;
 use super::GatewayError;
@@ -27,6 +25,14 @@ use crate::spec::RepositoryUrl;
 use crate::spec::Scheme;
 use crate::worker::WorkerError;
 
+mod left;
+
+use left::Left;
+use left::Rounds;
+
+/// Bytes of places with which the server is not asked for more at once. With the next ones, they make one message.
+const MANY_PLACES: usize = 2 << 20;
+
 impl Session<'_> {
     /// Brings what the tree of the fetched commit lacks into the session's repository. `reference` is the ref that led to the
     /// commit. Returns how many bytes were received.
@@ -35,75 +41,102 @@ impl Session<'_> {
     ///
     /// Those of listing the tree; and [`GatewayError::Objects`], after which those that came are there.
     pub(crate) fn bring_objects(&mut self, tree: &TreeRequest, reference: Option<&str>) -> Result<u64, GatewayError> {
-        let (mut received, mut portions, mut last) = (0, 0, Vec::new());
+        let (mut rounds, mut last) = (Rounds::default(), Vec::new());
         loop {
             let missing = self.worker(Purpose::Fetch)?.missing_objects(tree)?;
             if missing.objects.is_empty() {
-                return Ok(received);
+                return Ok(rounds.received);
             }
             if missing.objects == last {
                 let source = Cause::new("it says that it has handed over objects of Git LFS, and has not");
                 return Err(WorkerError::Protocol { url: self.errand.url.to_string(), source }.into());
             }
             last.clone_from(&missing.objects);
-            let brought = self.bring_portion(missing, reference, &mut portions);
-            received += brought.map_err(|source| self.about_objects(source))?;
+            self.bring_listed(missing, reference, &mut rounds).map_err(|source| self.about_objects(source))?;
         }
     }
 
-    /// Brings some of the missing objects.
-    fn bring_portion(
+    /// Brings the objects of one listing.
+    fn bring_listed(
         &mut self,
         missing: Missing,
         reference: Option<&str>,
-        portions: &mut usize,
-    ) -> Result<u64, GatewayError> {
+        rounds: &mut Rounds,
+    ) -> Result<(), GatewayError> {
         let limit = self.errand.limits.fetch_bytes;
         if missing.bytes > limit {
             return Err(remote(RemoteError::TooLarge { url: self.errand.url.to_string(), limit }));
         }
-        let endpoint = self.endpoint(missing.server.as_deref())?;
+        let mut left = Left::new(missing.objects);
+        while !left.is_empty() {
+            // What authorises may be good for a short time.
+            let endpoint = self.endpoint(missing.server.as_deref())?;
+            let is_private = !self.is_plain() || origin(&endpoint.url)?.0.scheme() == Scheme::Https;
+            let places = self.ask_where(&endpoint, reference, &mut left, rounds)?;
+            self.bring_from(places, is_private, &mut left, rounds)?;
+        }
+        Ok(())
+    }
+
+    /// Has the server say where objects are. Those that are at the server itself are brought. Returns the places of many
+    /// of the others: each visit to another origin leaves a segment.
+    fn ask_where(
+        &mut self,
+        endpoint: &Endpoint,
+        reference: Option<&str>,
+        left: &mut Left,
+        rounds: &mut Rounds,
+    ) -> Result<Vec<Action>, GatewayError> {
         let there = origin(&endpoint.url)?;
-        let is_private = !self.is_plain() || there.0.scheme() == Scheme::Https;
         self.check_headers(&endpoint.headers)?;
-        // A worker's word about any other object is not heeded.
-        let asked: HashSet<_> = missing.objects.iter().map(|object| (object.id, object.size)).collect();
-        let is_asked = |action: &Action| asked.contains(&(action.object.id, action.object.size));
-        let request = ObjectsRequest::of(endpoint, reference.map(str::to_owned), missing.objects);
-        self.count(portions)?;
-        let ObjectsFetched { mut bytes, elsewhere } = match there.is(&Origin(self.errand.url.clone())) {
-            true => self.ask(Purpose::Fetch, |worker| worker.fetch_objects(request.clone()))?,
-            false => {
-                self.check_privacy(&there, !self.is_plain())?;
-                let credentials = self.errand.credentials.for_submodule(&self.errand.url, &there.0);
-                self.elsewhere(&there.0, credentials.unwrap_or_default(), request)?
+        let mut places: Vec<Action> = Vec::new();
+        loop {
+            let wanted = left.without(&places);
+            if wanted.is_empty() || places.iter().map(Action::length).sum::<usize>() >= MANY_PLACES {
+                return Ok(places);
             }
-        };
-        // One redirect after another ends at the bound on portions.
-        let mut waiting: Vec<_> = elsewhere.into_iter().filter(is_asked).collect();
-        while let Some(first) = waiting.first() {
+            let request = ObjectsRequest::of(endpoint.clone(), reference.map(str::to_owned), wanted);
+            let fetched = match there.is(&Origin(self.errand.url.clone())) {
+                true => self.ask(Purpose::Fetch, |worker| worker.fetch_objects(request.clone()))?,
+                false => {
+                    self.check_privacy(&there, !self.is_plain())?;
+                    let credentials = self.errand.credentials.for_submodule(&self.errand.url, &there.0);
+                    self.elsewhere(&there.0, credentials.unwrap_or_default(), request)?
+                }
+            };
+            rounds.count(&fetched, left, &endpoint.url)?;
+            left.note(&fetched, &endpoint.url)?;
+            let told = left.told(fetched.elsewhere);
+            if told.is_empty() && fetched.here.is_empty() {
+                return Ok(places);
+            }
+            places.extend(told);
+        }
+    }
+
+    /// Brings objects from these places, one origin after the other.
+    fn bring_from(
+        &mut self,
+        mut places: Vec<Action>,
+        is_private: bool,
+        left: &mut Left,
+        rounds: &mut Rounds,
+    ) -> Result<(), GatewayError> {
+        while let Some(first) = places.first() {
             let there = origin(first.url.expose())?;
             self.check_privacy(&there, is_private)?;
             let is_there = |action: &Action| origin(action.url.expose()).is_ok_and(|found| found.is(&there));
-            let (these, others): (Vec<_>, _) = waiting.into_iter().partition(is_there);
+            let (these, others): (Vec<_>, _) = places.into_iter().partition(is_there);
             these.iter().try_for_each(|action| self.check_headers(&action.headers))?;
-            self.count(portions)?;
             let credentials = trust_at(&self.errand.credentials, &self.errand.url, &there.0);
             let fetched = self.elsewhere(&there.0, credentials, ObjectsRequest::at(these))?;
-            bytes += fetched.bytes;
-            waiting = others;
-            waiting.extend(fetched.elsewhere.into_iter().filter(is_asked));
+            let url = there.0.to_string();
+            rounds.count(&fetched, left, &url)?;
+            left.note(&fetched, &url)?;
+            places = others;
+            places.extend(left.told(fetched.elsewhere));
         }
-        Ok(bytes)
-    }
-
-    /// Each portion leaves a segment.
-    fn count(&self, portions: &mut usize) -> Result<(), GatewayError> {
-        *portions += 1;
-        match *portions > lfs::MOST_SEGMENTS {
-            true => Err(remote(ObjectsError::TooMany { url: self.errand.url.to_string() }.into())),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// The server that has the repository's objects.
@@ -138,6 +171,7 @@ impl Session<'_> {
             credentials,
             proxy: policy.proxy_access(there)?,
             shows_base: false,
+            shows_kept: false,
             ..self.errand.clone()
         };
         let mut session = Session::open(self.gateway, errand, &self.watch);

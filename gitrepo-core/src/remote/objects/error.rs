@@ -50,6 +50,30 @@ pub enum ObjectsError {
         #[source]
         source: Cause,
     },
+    /// Where the server says that an object is, it is not given out.
+    #[error(
+        "{url} does not give out the Git LFS object {oid} of {path:?} (status {code}), although its server said anew that it \
+         is there; try again, or check that the server may sign for this storage, and both clocks"
+    )]
+    PlaceRefused {
+        /// The origin of the place.
+        url: String,
+        /// The SHA-256.
+        oid: String,
+        /// A file that has it.
+        path: String,
+        /// The status of the answer.
+        code: u16,
+    },
+    /// What `git-lfs-authenticate` gave is good for a time that is over.
+    #[error("{url} does not accept any more what git-lfs-authenticate gave for it, as its time is over; try again")]
+    Expired {
+        /// The server's URL.
+        url: String,
+        /// What it said.
+        #[source]
+        source: Cause,
+    },
     /// What the server sends is not the object.
     #[error(
         "the Git LFS object {oid} of {path:?} is damaged at {url}; run `git lfs fsck` in a clone that has it, and push it again"
@@ -99,8 +123,13 @@ pub enum ObjectsError {
 
 impl ObjectsError {
     /// The server refuses an object, with a status as of HTTP.
-    pub(in crate::remote) fn refused(url: String, object: &Object, code: u16, source: Cause) -> Self {
+    pub(crate) fn refused(url: String, object: &Object, code: u16, source: Cause) -> Self {
         Self::Refused { url, oid: object.id.to_string(), path: object.path.clone(), code, source }
+    }
+
+    /// A place refuses an object, for the second time.
+    pub(crate) fn place_refused(url: String, object: &Object, code: u16) -> Self {
+        Self::PlaceRefused { url, oid: object.id.to_string(), path: object.path.clone(), code }
     }
 
     pub(super) fn corrupt(url: String, object: &Object, what: impl std::fmt::Display) -> Self {
@@ -126,7 +155,7 @@ impl ObjectsError {
                 _ => Kind::Unavailable,
             },
             Self::Corrupt { .. } => Kind::BadData,
-            Self::Protocol { .. } => Kind::Unavailable,
+            Self::PlaceRefused { .. } | Self::Expired { .. } | Self::Protocol { .. } => Kind::Unavailable,
             Self::BrokenOff { source, .. } => source.kind(),
             Self::TooMany { .. } => Kind::ResourceExhausted,
         }

@@ -56,7 +56,7 @@ pub(crate) fn compact(path: &Path, base: &Path, cancel: &Cancel) -> Result<Commi
     let copy = Repository::create(path, Some(base))?;
     let newest = copy.offers()?.first().copied();
     let newest = newest.ok_or_else(|| unusable_io(base, &io::Error::other("it has no commit")))?;
-    let kept = copy.kept(newest)?;
+    let kept = copy.kept(newest, cancel)?;
     copy.copy_blobs(&copy.segments()?, kept.blobs.as_ref(), cancel)?;
     copy.copy_history(&kept.history, cancel)?;
     copy.forget_objects(kept.blobs.as_ref())?;
@@ -73,7 +73,7 @@ pub(crate) fn compact(path: &Path, base: &Path, cancel: &Cancel) -> Result<Commi
 impl Repository {
     /// What a later fetch may build on: the commit's tree, if its history is not here; otherwise everything, since a server
     /// may send differences to whatever the history has.
-    fn kept(&self, commit: CommitId) -> Result<Kept, RemoteError> {
+    fn kept(&self, commit: CommitId, cancel: &Cancel) -> Result<Kept, RemoteError> {
         let unusable = |error| unusable(self.path(), &error);
         let objects = self.objects()?;
         let shallow = self.shallow()?;
@@ -90,7 +90,7 @@ impl Repository {
             return Ok(Kept { blobs: None, history, shallow });
         }
         let (trees, mut blobs) = self.tree(commit)?;
-        blobs.extend(self.objects_of(&blobs)?);
+        blobs.extend(self.objects_of(&blobs, cancel)?);
         let history = trees.into_iter().chain([oid(commit)]).collect();
         Ok(Kept { blobs: Some(blobs), history, shallow: [commit].into() })
     }
@@ -122,7 +122,7 @@ impl Repository {
     }
 
     /// The content of the objects of Git LFS that these blobs may point to. Attributes have no part in that.
-    fn objects_of(&self, blobs: &HashSet<Oid>) -> Result<Vec<Oid>, RemoteError> {
+    fn objects_of(&self, blobs: &HashSet<Oid>, cancel: &Cancel) -> Result<Vec<Oid>, RemoteError> {
         let failed = |error: io::Error| unusable_io(self.path(), &error);
         let known = lfs::Known::read(self.path()).map_err(failed)?;
         if known.is_empty() {
@@ -133,6 +133,7 @@ impl Repository {
         let located = segments.locate(&ids).map_err(|error| failed(io::Error::other(error)))?;
         let mut objects = Vec::new();
         for extent in located.into_iter().flatten().filter(|extent| extent.length < lfs::LONGEST_POINTER) {
+            self.check(cancel)?;
             let mut content = Vec::new();
             segments.read(extent).read_to_end(&mut content).map_err(failed)?;
             let pointer = lfs::Pointer::parse(&content);
@@ -421,6 +422,13 @@ mod tests {
     fn it_ends_when_it_is_not_wanted() {
         let cancel = Cancel::new();
         cancel.cancel();
-        assert_eq!(Base::new().compact(&cancel).unwrap_err().kind(), Kind::Cancelled);
+        let base = Base::new();
+        assert_eq!(base.compact(&cancel).unwrap_err().kind(), Kind::Cancelled);
+        // It also ends while it looks for pointers.
+        let mut known = lfs::Known::default();
+        known.add(&[lfs::Found { id: lfs::ObjectId::from_bytes([1; 32]), size: 1, blob: blob_id(0) }]);
+        known.write(base.repository.path()).unwrap();
+        let found = base.repository.objects_of(&[blob_id(0)].into(), &cancel);
+        assert_eq!(found.unwrap_err().kind(), Kind::Cancelled);
     }
 }

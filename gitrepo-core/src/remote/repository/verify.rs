@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::panic;
+use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
 
@@ -94,21 +95,15 @@ impl Verifier {
         pack::keep(inlet, &places, &mut self.named).map_err(|error| self.refusal(error))
     }
 
-    /// Keeps the wanted objects of Git LFS that another process downloads, and notes which ones are here.
-    pub(crate) fn take_objects(&mut self, inlet: &mut Inlet, wanted: &[lfs::Object]) -> Result<(), RemoteError> {
+    /// Keeps the wanted objects of Git LFS that another process downloads, and notes which ones are here. Returns these.
+    pub(crate) fn take_objects(
+        &mut self,
+        inlet: &mut Inlet,
+        wanted: &[lfs::Object],
+    ) -> Result<Vec<lfs::ObjectId>, RemoteError> {
         inlet.wait().map_err(|error| self.refusal(error))?;
-        let places = self.places()?;
-        let found = pack::keep_objects(inlet, &places, wanted).map_err(|error| self.refusal(error))?;
-        self.note(&found)
-    }
-
-    fn note(&mut self, found: &[lfs::Found]) -> Result<(), RemoteError> {
-        let path = self.repository()?.path().to_owned();
-        let noted = lfs::Known::read(&path).and_then(|mut known| {
-            known.add(found);
-            known.write(&path)
-        });
-        noted.map_err(|error| unusable_io(&path, &error))
+        let (places, path) = (self.places()?, self.repository()?.path().to_owned());
+        pack::keep_objects(inlet, &places, wanted, |found| note(&path, found)).map_err(|error| self.refusal(error))
     }
 
     /// Keeps the objects that `receive` hands over in this process, in a second thread.
@@ -127,19 +122,19 @@ impl Verifier {
     }
 
     /// Like [`take_beside`](Self::take_beside), for the wanted objects of Git LFS. Those that came before a failure are kept.
+    /// Also returns which ones are here.
     pub(crate) fn take_objects_beside<T>(
         &mut self,
         wanted: &[lfs::Object],
         receive: impl FnOnce(&mut Outlet) -> Result<T, RemoteError>,
-    ) -> Result<T, RemoteError> {
-        let (received, kept) = self.beside(receive, |inlet, places| pack::keep_objects(inlet, places, wanted))?;
-        match (received, kept) {
-            (received, Ok(found)) => {
-                self.note(&found)?;
-                received
-            }
+    ) -> Result<(T, Vec<lfs::ObjectId>), RemoteError> {
+        let path = self.repository()?.path().to_owned();
+        let keep =
+            |inlet: &mut Inlet, places: &Places| pack::keep_objects(inlet, places, wanted, |found| note(&path, found));
+        match self.beside(receive, keep)? {
+            (Ok(received), Ok(here)) => Ok((received, here)),
             (Ok(_) | Err(RemoteError::HandOver { .. }), Err(error)) => Err(self.refusal(error)),
-            (received, Err(_)) => received,
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -232,13 +227,20 @@ impl Verifier {
     }
 }
 
+/// Notes that the repository at `path` has these objects of Git LFS.
+fn note(path: &Path, found: &[lfs::Found]) -> io::Result<()> {
+    let mut known = lfs::Known::read(path)?;
+    known.add(found);
+    known.write(path)
+}
+
 /// Most bytes of content that a fetch may bring.
 pub(crate) fn content_limit(errand: &Errand) -> u64 {
     errand.limits.fetch_bytes.max(errand.limits.tree_bytes)
 }
 
 /// The meaning of a pack that was not kept.
-pub(crate) fn refusal(error: PackError, url: &str, repository: &std::path::Path, has_base: bool) -> RemoteError {
+pub(crate) fn refusal(error: PackError, url: &str, repository: &Path, has_base: bool) -> RemoteError {
     let url = url.to_owned();
     match error {
         PackError::Disk(error) => unusable_io(repository, &error),

@@ -53,8 +53,8 @@ const ALTERNATES: &str = "objects/info/alternates";
 /// Maximum number of refs read from a worker's repository.
 const MOST_COMMITS: usize = 16;
 
-/// Most segments that a fetch brings: one with each pack, one with each answer of a server of Git LFS, and one of files that
-/// were converted.
+/// Most segments that a fetch brings: one with each pack, those with objects of Git LFS, and one of files that were
+/// converted.
 const MOST_SEGMENTS: usize = MOST_PACKS + lfs::MOST_SEGMENTS + 1;
 
 /// Size limit of a `shallow` file, for [`MOST_BOUNDARIES`](crate::pack::MOST_BOUNDARIES) commits.
@@ -94,6 +94,16 @@ pub(super) fn extend(
     write_list(repository, SHALLOW, fetched.shallow()?.as_deref(), Durability::Durable)?;
     write_list(repository, lfs::KNOWN, fetched.lfs()?.as_deref(), Durability::Durable)?;
     commit.map_or(Ok(()), |commit| write_ref(repository, commit, Durability::Durable))
+}
+
+/// Adds only the segments of a fetch that built on a repository, and which objects of Git LFS are in them. They need no ref:
+/// a tree leads to them.
+pub(super) fn extend_objects(repository: &Path, fetched: &Path, owner: Owner) -> Result<(), StoreError> {
+    let fetched = Fetched::open(fetched)?;
+    fetched.sync_pairs([&SEGMENTS])?;
+    fetched.move_pairs([&SEGMENTS], repository, owner)?;
+    durable::sync_directory(&repository.join(SEGMENTS.directory))?;
+    write_list(repository, lfs::KNOWN, fetched.lfs()?.as_deref(), Durability::Durable)
 }
 
 /// Makes a repository from a fetch, and replaces the old one with it.
@@ -207,7 +217,12 @@ impl Fetched {
     }
 
     /// Moves the finished segments and packs into a repository, each before its index.
-    pub(super) fn move_pairs(&self, order: [&Pairs; 2], to: &Path, owner: Owner) -> Result<(), StoreError> {
+    pub(super) fn move_pairs<const N: usize>(
+        &self,
+        order: [&Pairs; N],
+        to: &Path,
+        owner: Owner,
+    ) -> Result<(), StoreError> {
         for pairs in order {
             let directory = self.directory(pairs)?;
             let names = self.names_of(pairs)?;
@@ -227,7 +242,7 @@ impl Fetched {
     }
 
     /// Makes the content of the finished segments and packs durable, by descriptors: a path may lead elsewhere.
-    fn sync_pairs(&self, order: [&Pairs; 2]) -> Result<(), StoreError> {
+    fn sync_pairs<const N: usize>(&self, order: [&Pairs; N]) -> Result<(), StoreError> {
         let mut files = Vec::new();
         for pairs in order {
             let directory = self.directory(pairs)?;

@@ -52,6 +52,9 @@ enum Turn {
 /// How long a verifier may take to notice the end of a stream. It comes within the few bytes that a pipe holds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a verifier may take to complete a segment whose stream was ended, and to bring it to the disk.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// A session's processes. Dropping it ends both.
 pub(super) struct Pair {
     receiver: Contained,
@@ -99,6 +102,16 @@ impl Pair {
         self.verifier()?.ask(request)?;
         self.turn = turn;
         Ok(())
+    }
+
+    /// Gives the verifier time to complete what it keeps: the stream of objects of Git LFS has ended with the receiver.
+    fn await_the_last_objects(&mut self) {
+        let (Some(verifier), begun) = (&mut self.verifier, Instant::now()) else { return };
+        while begun.elapsed() < LAST_WORDS {
+            if !matches!(verifier.answer(LAST_WORDS / 100), Ok(None | Some(Reply::Progress(_)))) {
+                return;
+            }
+        }
     }
 
     /// Reads an answer of the receiver. What it says about a fetch is not the last word.
@@ -171,15 +184,19 @@ impl Peer for Pair {
         // If this is its last reply, it is still the verifier's: the network has no part in it.
         match (std::mem::replace(&mut self.turn, Turn::Verifier), reply) {
             (Turn::Blame(error, since), None) if since.elapsed() > PATIENCE => Ok(Some(Reply::Failed(error))),
-            (Turn::Blame(error, _), Some(Reply::Taken)) => {
+            (Turn::Blame(error, _), Some(Reply::Taken | Reply::TakenObjects(_))) => {
                 (self.is_taking, self.is_taking_objects) = (false, false);
                 Ok(Some(Reply::Failed(error)))
             }
-            (Turn::Objects(fetched, _), Some(Reply::Taken)) => {
+            (Turn::Objects(fetched, _), Some(Reply::TakenObjects(here))) => {
                 (self.is_taking, self.is_taking_objects) = (false, false);
-                Ok(Some(Reply::ObjectsFetched(fetched)))
+                Ok(Some(Reply::ObjectsFetched(fetched.with(here))))
             }
-            (turn, Some(Reply::Taken)) => {
+            (_, Some(failed @ Reply::Failed(_))) => {
+                (self.is_taking, self.is_taking_objects) = (false, false);
+                Ok(Some(failed))
+            }
+            (turn, Some(Reply::Taken)) if !self.is_taking_objects => {
                 self.is_taking = false;
                 self.turn = turn;
                 Ok(None)
@@ -207,7 +224,10 @@ impl Peer for Pair {
 
     fn end(&mut self) -> io::Result<()> {
         self.receiver.hang_up();
-        let verifier = self.verifier.as_mut().map_or(Ok(()), Contained::end);
-        self.receiver.end().and(verifier)
+        let receiver = self.receiver.end();
+        if std::mem::take(&mut self.is_taking_objects) {
+            self.await_the_last_objects();
+        }
+        receiver.and(self.verifier.as_mut().map_or(Ok(()), Contained::end))
     }
 }

@@ -22,6 +22,7 @@ use super::pace::Observed;
 use super::pace::Pace;
 use super::protocol;
 use super::protocol::Reply;
+use super::received_limit;
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::error::Kind;
@@ -205,6 +206,10 @@ impl Peer for Contained {
         let bytes = self.relay.as_ref().map_or(0, |relay| relay.traffic().bytes());
         self.note_activity(bytes);
         self.pace = None;
+        // What came before is no part of the objects.
+        if let (Request::FetchObjects(objects), Some(relay)) = (&request, &self.relay) {
+            relay.traffic().open_account(received_limit(self.fetch_bytes, objects.count()));
+        }
         self.wire.send(&request).map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => self.died(),
             _ => self.nonsense(error),

@@ -67,6 +67,34 @@ fn a_failure_of_all_addresses_is_known_before_the_connection_ends() {
 }
 
 #[test]
+fn each_account_has_a_limit_of_its_own() {
+    const MOST: u64 = 1 << 20;
+    let (server, address) = listener();
+    let (relay, entrance) = relay(vec![address], MOST);
+    let server = thread::spawn(move || {
+        for _ in 0..4 {
+            let (mut stream, _) = server.accept().unwrap();
+            // Reset once it is too much.
+            stream.write_all(&[0; 700_000]).ok();
+        }
+    });
+    let receive = || {
+        let mut content = Vec::new();
+        TcpStream::connect(entrance).unwrap().read_to_end(&mut content).ok();
+        content.len()
+    };
+    for _ in 0..3 {
+        assert_eq!(receive(), 700_000);
+        assert!(relay.traffic().trouble().is_none());
+        relay.traffic().open_account(MOST);
+    }
+    relay.traffic().open_account(600_000);
+    assert!(receive() < 700_000);
+    assert!(matches!(relay.traffic().trouble(), Some(Trouble::TooLarge)));
+    server.join().unwrap();
+}
+
+#[test]
 fn a_remote_that_sends_too_much_is_cut_off() {
     let (server, address) = listener();
     let (relay, entrance) = relay(vec![address], 1 << 20);

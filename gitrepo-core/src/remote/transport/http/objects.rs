@@ -58,6 +58,9 @@ impl<'a> ObjectServer<'a> {
                 404 | 405 | 410 | 501 => {
                     return Err(ObjectsError::NoServer { url: endpoint.url.clone(), source: self.words(status) }.into());
                 }
+                401 | 403 if batch::is_over(endpoint.expires) => {
+                    return Err(ObjectsError::Expired { url: endpoint.url.clone(), source: self.words(status) }.into());
+                }
                 401 | 403 => {
                     return Err(RemoteError::Forbidden { url: endpoint.url.clone(), source: Some(self.words(status)) });
                 }

@@ -59,6 +59,41 @@ fn write_segment(directory: &Path) {
     segment.finish([(id, offset, 7)].into_iter()).unwrap();
 }
 
+/// A segment with one object of Git LFS, which is noted.
+fn write_object(repository: &Path, number: u8) -> PathBuf {
+    let directory = repository.join(content::DIRECTORY);
+    let before = content_of(&directory);
+    let mut segment = SegmentWriter::create(&directory).unwrap();
+    let offset = segment.begin().unwrap();
+    segment.write_all(&[number]).unwrap();
+    let found = found(number);
+    segment.finish([(found.blob, offset, 1)].into_iter()).unwrap();
+    let mut known = lfs::Known::read(repository).unwrap();
+    known.add(&[found]);
+    known.write(repository).unwrap();
+    content_of(&directory).into_iter().find(|path| !before.contains(path)).unwrap()
+}
+
+fn found(number: u8) -> lfs::Found {
+    let blob = Oid::hash_object(ObjectType::Blob, &[number]).unwrap();
+    lfs::Found { id: lfs::ObjectId::from_bytes([number; 32]), size: 1, blob }
+}
+
+fn content_of(directory: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|end| end == content::CONTENT)).collect()
+}
+
+/// Which of these objects a repository has.
+fn objects_in(repository: &Path, numbers: std::ops::RangeInclusive<u8>) -> Vec<u8> {
+    let (known, segments) = (lfs::Known::read(repository).unwrap(), Segments::open(repository).unwrap());
+    let is_here = |number: &u8| {
+        let blob = known.blob(&found(*number).id, 1);
+        blob.is_some_and(|blob| segments.locate(&[blob]).unwrap()[0].is_some())
+    };
+    numbers.filter(is_here).collect()
+}
+
 /// The file of that segment.
 fn segment_in(repository: &Path) -> Option<PathBuf> {
     let mut paths = fs::read_dir(repository.join(content::DIRECTORY)).unwrap().map(|entry| entry.unwrap().path());
@@ -169,6 +204,48 @@ fn r4_incomplete_packs_never_enter_the_store() {
         assert_eq!(staged(&store), 0, "{what}");
     }
     assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+}
+
+#[test]
+fn r1_objects_of_git_lfs_are_kept_although_their_fetch_brought_no_commit() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let salvage = || repository.lock(&Cancel::new()).unwrap().salvage().unwrap();
+    // Into a new store, by a fetch of a directory.
+    write_object(&dead_fetch(&store, &repository.hash, &[]), 1);
+    salvage();
+    assert_eq!(objects_in(repository.path(), 1..=1), [1]);
+    assert!(!repository.path().join(pack() + ".pack").exists(), "an incomplete pack");
+
+    // A commit comes, which replaces that, and then its objects.
+    dead_fetch(&store, &repository.hash, &[commit(1)]);
+    salvage();
+    for number in [2, 3] {
+        let left = dead_fetch(&store, &repository.hash, &[]);
+        build_on_base(&left);
+        write_object(&left, number);
+        salvage();
+    }
+    assert_eq!(objects_in(repository.path(), 1..=3), [2, 3]);
+    assert!(repository.contains(&commit(1)) && repository.path().join("shallow").exists());
+
+    // What is damaged goes, and the rest stays. What came without a note, or builds on something else, is not kept.
+    let left = dead_fetch(&store, &repository.hash, &[commit(4)]);
+    build_on_base(&left);
+    write_object(&left, 4);
+    fs::write(write_object(&left, 5), [0; 512]).unwrap();
+    fs::write(left.join(pack() + ".pack"), "torn").unwrap();
+    write_object(&dead_fetch(&store, &repository.hash, &[]), 6);
+    salvage();
+    assert_eq!(objects_in(repository.path(), 1..=6), [2, 3, 4]);
+    assert!(!repository.contains(&commit(4)));
+    let before = content_of(&repository.path().join(content::DIRECTORY)).len();
+    let left = dead_fetch(&store, &repository.hash, &[]);
+    build_on_base(&left);
+    fs::copy(repository.path().join(lfs::KNOWN), left.join(lfs::KNOWN)).unwrap();
+    salvage();
+    assert_eq!(content_of(&repository.path().join(content::DIRECTORY)).len(), before);
+    assert_eq!(staged(&store), 0);
 }
 
 #[test]
