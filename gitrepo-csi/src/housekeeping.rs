@@ -35,6 +35,9 @@ const BUDGET: Duration = Duration::from_secs(30);
 /// How long one run may measure writable volumes.
 const TO_MEASURE: Duration = Duration::from_secs(10);
 
+/// What the log says of a layer that is read-only.
+const FROZEN: &str = "a writable volume is read-only, because it has exceeded limits.writableBytes";
+
 /// The housekeeping of a driver.
 #[derive(Clone)]
 pub struct Housekeeping {
@@ -124,12 +127,18 @@ impl Housekeeping {
             let overgrown = storage.volumes()?.overgrown(TO_MEASURE)?;
             for Overgrown { volume_id, target, bytes, limit, frozen } in &overgrown {
                 let target_path = target.display().to_string();
-                let message = if *frozen {
-                    "a writable volume is read-only, because it has exceeded limits.writableBytes"
-                } else {
-                    "a writable volume exceeds limits.writableBytes"
-                };
-                tracing::warn!(volume_id, target_path, bytes, limit, message);
+                match (frozen, bytes > limit) {
+                    (true, true) => tracing::warn!(volume_id, target_path, bytes, limit, "{FROZEN}"),
+                    // Before it was measured, or after the limit was raised, there are no numbers to tell.
+                    (true, false) => tracing::warn!(volume_id, target_path, "{FROZEN}"),
+                    (false, _) => tracing::warn!(
+                        volume_id,
+                        target_path,
+                        bytes,
+                        limit,
+                        "a writable volume exceeds limits.writableBytes"
+                    ),
+                }
             }
             storage.set_overgrown(overgrown);
             Ok(())
