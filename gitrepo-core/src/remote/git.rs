@@ -111,6 +111,9 @@ impl<'a> Server<'a> {
             if let Some(arrived) = self.unless_refused(narrow, outlet)? {
                 return Ok(arrived);
             }
+            if request.refuses_whole {
+                return Err(RemoteError::NotNarrow { url: self.url() });
+            }
         }
         self.despite_silence(|server| server.bring_whole(request, offer, repository, outlet))
     }
