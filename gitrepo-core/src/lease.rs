@@ -18,6 +18,7 @@ use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotFormat;
 use crate::spec::CommitId;
 use crate::spec::Label;
+use crate::spec::RelativePath;
 use crate::spec::Revision;
 use crate::spec::Submodules;
 use crate::spec::VolumeSpec;
@@ -156,9 +157,16 @@ struct Wanted<'a> {
     form: Form,
     /// The SELinux label of plain files.
     label: Option<&'a Label>,
+    /// Whether the whole commit is fetched, also for a directory of it.
+    is_whole: bool,
 }
 
 impl Wanted<'_> {
+    /// The directory of the commit that is fetched; `None` for all of it.
+    fn narrow(&self) -> Option<&RelativePath> {
+        self.spec.narrow().filter(|_| !self.is_whole)
+    }
+
     /// The id of the wanted snapshot.
     fn snapshot(&self, resolved: &Resolved) -> SnapshotId {
         self.owned_by(resolved, self.form.ownership)
@@ -320,7 +328,8 @@ impl Snapshots {
         let credential = self.credential(spec, credentials)?;
         let Selection { revision, reference } = selection;
         let label = self.gateway.policy().label();
-        let wanted = Wanted { spec, revision, reference, credentials, credential: &credential, form, label };
+        let wanted =
+            Wanted { spec, revision, reference, credentials, credential: &credential, form, label, is_whole: false };
         call(wanted).inspect_err(|refusal| self.void(wanted, refusal))
     }
 }

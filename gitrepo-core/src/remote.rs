@@ -175,14 +175,16 @@ pub struct FetchRequest {
     /// Those commits here that the remote may be told of; `None` for all of them. It could claim to have others, too.
     pub offers: Option<Vec<CommitId>>,
     /// The only directory of the commit that is needed; `None` for the whole commit. A remote that cannot leave out the
-    /// rest brings all of it.
+    /// rest brings all of it, or [refuses](Self::refuses_whole).
     pub narrow: Option<RelativePath>,
+    /// Whether to fail with [`RemoteError::NotNarrow`] where all of the commit would be brought instead of the directory.
+    pub refuses_whole: bool,
 }
 
 impl FetchRequest {
     /// So many commits of the history of a resolved revision; 0 for all of it.
     pub fn new(resolved: Resolved, depth: u32) -> Self {
-        Self { resolved, depth, proves: false, offers: None, narrow: None }
+        Self { resolved, depth, proves: false, offers: None, narrow: None, refuses_whole: false }
     }
 }
 

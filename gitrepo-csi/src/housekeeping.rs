@@ -35,6 +35,15 @@ const BUDGET: Duration = Duration::from_secs(30);
 /// How long one run may measure writable volumes.
 const TO_MEASURE: Duration = Duration::from_secs(10);
 
+/// What the log says of a layer that is read-only.
+const FROZEN: &str = "a writable volume is read-only, because it has exceeded limits.writableBytes";
+
+/// Of a volume that can take no more.
+const STOPPED: &str = "a writable volume has reached limits.writableBytes, and its project quota refuses more";
+
+/// Of a volume that nothing stops yet.
+const EXCEEDS: &str = "a writable volume exceeds limits.writableBytes";
+
 /// The housekeeping of a driver.
 #[derive(Clone)]
 pub struct Housekeeping {
@@ -124,14 +133,13 @@ impl Housekeeping {
             let overgrown = storage.volumes()?.overgrown(TO_MEASURE)?;
             for Overgrown { volume_id, target, bytes, limit, frozen, stopped } in &overgrown {
                 let target_path = target.display().to_string();
-                let message = if *frozen {
-                    "a writable volume is read-only, because it has exceeded limits.writableBytes"
-                } else if *stopped {
-                    "a writable volume has reached limits.writableBytes, and its project quota refuses more"
-                } else {
-                    "a writable volume exceeds limits.writableBytes"
-                };
-                tracing::warn!(volume_id, target_path, bytes, limit, message);
+                match (frozen, stopped, bytes > limit) {
+                    (true, _, true) => tracing::warn!(volume_id, target_path, bytes, limit, "{FROZEN}"),
+                    // Before it was measured, or after the limit was raised, there are no numbers to tell.
+                    (true, _, false) => tracing::warn!(volume_id, target_path, "{FROZEN}"),
+                    (false, true, _) => tracing::warn!(volume_id, target_path, bytes, limit, "{STOPPED}"),
+                    (false, false, _) => tracing::warn!(volume_id, target_path, bytes, limit, "{EXCEEDS}"),
+                }
             }
             storage.set_overgrown(overgrown);
             Ok(())

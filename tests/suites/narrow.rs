@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use gitrepo_core::credentials::Credentials;
 use gitrepo_core::error::Kind;
 use gitrepo_core::error::chain;
+use gitrepo_core::policy::Config;
 use gitrepo_core::remote::Git;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::testing;
@@ -36,8 +37,10 @@ use tempfile::TempDir;
 
 mod access;
 mod kept;
+mod limits;
 mod processes;
 mod servers;
+mod turns;
 
 /// Files of the part that is wanted.
 const PART: usize = 100;
@@ -71,10 +74,18 @@ impl Scene {
     }
 
     fn of(repository: Repository, server: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder) -> Self {
+        Self::configured(volumes::config(), repository, server)
+    }
+
+    fn configured(
+        config: Config,
+        repository: Repository,
+        server: impl FnOnce(HttpServerBuilder) -> HttpServerBuilder,
+    ) -> Self {
         let server = server(HttpServer::builder().serve(&repository)).start();
         let place = TempDir::new().unwrap();
         let worker = InProcess::new(Arc::new(Git::default()));
-        let node = Node::new(place.path(), volumes::config(), Arc::new(worker), Arc::new(FakeMounter::new()));
+        let node = Node::new(place.path(), config, Arc::new(worker), Arc::new(FakeMounter::new()));
         Self { node, server, repository, targets: AtomicUsize::new(0), _place: place }
     }
 

@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// Those of the worker.
-    pub(crate) fn compact(&mut self) -> Result<CommitId, GatewayError> {
+    pub(crate) fn compact(&mut self) -> Result<Option<CommitId>, GatewayError> {
         Ok(self.worker(Purpose::Fetch)?.compact()?)
     }
 

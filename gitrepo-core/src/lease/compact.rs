@@ -54,7 +54,7 @@ impl Snapshots {
         let mut session = self.gateway.open(url, &Credentials::none(), Some(workspace), watch)?;
         let newest = session.compact()?;
         session.finish()?;
-        lock.adopt(&staging.path().join(REPOSITORY), Some(&base), Some(&newest), Owner::ourselves())?;
+        lock.adopt(&staging.path().join(REPOSITORY), Some(&base), newest.as_ref(), Owner::ourselves())?;
         Ok(true)
     }
 }

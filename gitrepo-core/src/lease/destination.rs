@@ -119,8 +119,8 @@ impl Destination {
 impl Snapshots {
     /// Waits for a place to fetch into. Returns `None` once `is_done` finds what another call has fetched.
     ///
-    /// A call waits for as long as another one of its tenant fetches the same commit. It waits for any other one only
-    /// while that advances, and not for ever.
+    /// A call waits for as long as another one of its tenant fetches the same: the commit, or the same directory of it. It
+    /// waits for any other one only while that advances, and not for ever.
     pub(super) fn place_to_fetch(
         &self,
         wanted: Wanted<'_>,
@@ -129,13 +129,13 @@ impl Snapshots {
         watch: &Watch,
     ) -> Result<Option<Place>, LeaseError> {
         let repository = self.store.repository(&wanted.spec.repository);
-        let tenant = watch.account();
+        let (tenant, narrow) = (watch.account(), wanted.narrow());
         let heartbeat = repository.heartbeat();
         let begun = Instant::now();
         let (mut beat, mut advanced) = (heartbeat.last(), begun);
         loop {
             match repository.lock_unless(&watch.cancel.within(LOOK), is_done) {
-                Ok(Turn::Ours(lock)) => match repository.try_turn(tenant, &commit)? {
+                Ok(Turn::Ours(lock)) => match repository.try_turn(tenant, &commit, narrow)? {
                     Some(turn) => return Ok(Some(Place { turn: Some(turn), lock: Some(lock) })),
                     // Another call of this tenant is fetching the same commit aside.
                     None => break,
@@ -153,7 +153,7 @@ impl Snapshots {
                 break;
             }
         }
-        match repository.turn_unless(tenant, &commit, &watch.cancel, is_done)? {
+        match repository.turn_unless((tenant, &commit, narrow), &watch.cancel, is_done)? {
             Turn::Ours(turn) => Ok(Some(Place { turn: Some(turn), lock: repository.try_lock()? })),
             Turn::Done(_) => Ok(None),
         }

@@ -169,6 +169,11 @@ impl LeaseError {
         matches!(self.of_remote(), Some(RemoteError::RevisionNotFound { .. }))
     }
 
+    /// Whether the remote gives out no directory, but whole commits.
+    pub(super) fn is_not_narrow(&self) -> bool {
+        matches!(self.of_remote(), Some(RemoteError::NotNarrow { .. }))
+    }
+
     /// The error of the remote, if it is one.
     pub(super) fn of_remote(&self) -> Option<&RemoteError> {
         match self {

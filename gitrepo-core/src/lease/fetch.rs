@@ -73,9 +73,20 @@ impl Fetching<'_> {
 }
 
 impl Snapshots {
+    /// Gets the snapshot of a resolved revision. If the remote does not give out a directory alone, begins again with the
+    /// whole commit: that has a turn of its own, for which the calls for other directories wait, too.
+    pub(super) fn obtain(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Lease, LeaseError> {
+        match self.resolve_and_fetch(wanted, watch) {
+            Err(error) if error.is_not_narrow() && !wanted.is_whole => {
+                self.resolve_and_fetch(Wanted { is_whole: true, ..wanted }, watch)
+            }
+            obtained => obtained,
+        }
+    }
+
     /// Resolves the revision and, if its snapshot is missing, fetches over the same connection. If another call is
     /// fetching from the repository, this one only resolves, then waits for that fetch, or for a while.
-    pub(super) fn obtain(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Lease, LeaseError> {
+    fn resolve_and_fetch(&self, wanted: Wanted<'_>, watch: &Watch) -> Result<Lease, LeaseError> {
         if let Revision::Commit(commit) = *wanted.revision
             && self.known(wanted).is_none()
             && self.find(wanted, &Resolved::new(commit, None))?.is_none()
@@ -83,7 +94,7 @@ impl Snapshots {
             && self.check_refused(wanted, &Resolved::new(commit, None)).is_ok()
             && let Some(mut fetching) = self.try_fetching(wanted, watch)?
             && let repository = self.store.repository(&wanted.spec.repository)
-            && let Some(turn) = repository.try_turn(watch.account(), &commit)?
+            && let Some(turn) = repository.try_turn(watch.account(), &commit, wanted.narrow())?
         {
             fetching.turn = Some(turn);
             return self.fetch_proving(wanted, commit, fetching, watch);
@@ -99,7 +110,7 @@ impl Snapshots {
             self.check_refused(wanted, &proven.resolved)?;
             if let Some(mut fetching) = fetching {
                 let repository = self.store.repository(&wanted.spec.repository);
-                fetching.turn = repository.try_turn(watch.account(), &proven.resolved.commit)?;
+                fetching.turn = repository.try_turn(watch.account(), &proven.resolved.commit, wanted.narrow())?;
                 // Otherwise another call of this tenant is fetching the same commit aside.
                 if fetching.turn.is_some() {
                     return self.fetch_healing(wanted, proven, fetching, watch);
@@ -262,6 +273,12 @@ impl Snapshots {
         base: Base,
         watch: &Watch,
     ) -> Result<Fetching<'_>, LeaseError> {
+        let lock = match lock {
+            Some(lock) if matches!(base, Base::Store) && wanted.narrow().is_some() && lock.is_full_of_commits()? => {
+                None
+            }
+            lock => lock,
+        };
         let Some(lock) = lock else {
             let url = &wanted.spec.repository;
             tracing::info!(%url, "fetching aside: what the store has of the repository stays as it is");
@@ -304,7 +321,8 @@ impl Snapshots {
         let request = FetchRequest {
             proves: !proven.content,
             offers: Some(access.commits(wanted.credential)),
-            narrow: wanted.spec.narrow().cloned(),
+            narrow: wanted.narrow().cloned(),
+            refuses_whole: true,
             ..FetchRequest::new(resolved.clone(), wanted.spec.depth)
         };
         let (limits, has_base) = (self.gateway.policy().limits(), destination.base().is_some());

@@ -18,7 +18,8 @@ pub(crate) struct Received {
     pub(crate) written: Result<Option<Signer>, GatewayError>,
     /// Size of the pack, in bytes.
     pub(crate) bytes: u64,
-    /// Whether no more than the directory was fetched that the request is narrowed to.
+    /// Whether no more than the directory was fetched that the request is narrowed to. Whoever says so without need only has
+    /// the commit fetched again.
     pub(crate) narrow: bool,
 }
 
@@ -42,7 +43,7 @@ pub(crate) fn receive(
         // A server may think for minutes about a large pack before it sends any of it.
         watch.progress.report(&Step::Fetching { bytes: 0, objects: 0, total_objects: 0 });
         let report = session.fetch(request)?;
-        (bytes, narrow) = (report.received_bytes, report.narrow && request.narrow.is_some());
+        (bytes, narrow) = (report.received_bytes, report.narrow);
     }
     let signed = required.map(|required| check(&mut session, required, None)).transpose();
     let written = signed.and_then(|signer| {

@@ -64,14 +64,16 @@ impl Snapshots {
         self.store.remember_refusal(&wanted.fetched(resolved), depth, excess, limits, chain(error));
     }
 
-    /// The commits that a fetch with this credential builds on. That it got the wanted one saves nothing.
-    fn builds_on(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Vec<CommitId> {
+    /// The names of what a fetch with this credential builds on: commits, and the packs too for one directory, since those of
+    /// other directories save something, and no commit says that they are there. That it got the wanted commit saves nothing.
+    fn builds_on(&self, wanted: Wanted<'_>, resolved: &Resolved) -> Vec<String> {
         let (access, repository) = (self.store.access(), self.store.repository(&wanted.spec.repository));
         if !access.has_any_content(wanted.credential) {
             return Vec::new();
         }
         let mut commits = access.commits(wanted.credential);
         commits.retain(|commit| *commit != resolved.commit && repository.contains(commit));
-        commits
+        let packs = wanted.narrow().map(|_| repository.pack_names()).unwrap_or_default();
+        commits.iter().map(CommitId::to_string).chain(packs).collect()
     }
 }

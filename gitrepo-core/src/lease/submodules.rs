@@ -139,8 +139,8 @@ impl Snapshots {
         let root = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
         let Selection { revision, reference } = selection;
         let label = self.gateway.policy().label();
-        let wanted =
-            Wanted { spec, revision, reference, credentials, credential: &root.credential.clone(), form, label };
+        let credential = &root.credential.clone();
+        let wanted = Wanted { spec, revision, reference, credentials, credential, form, label, is_whole: false };
         if let Some(snapshot) = self.composed(wanted, &root)? {
             return self.with_proven_parts(whole, Lease { snapshot, ..root });
         }
@@ -161,7 +161,8 @@ impl Snapshots {
         let Some(known) = self.known_part(&part_of(spec), selection, credentials)? else { return Ok(None) };
         let Selection { revision, reference } = selection;
         let label = self.gateway.policy().label();
-        let wanted = Wanted { spec, revision, reference, credentials, credential: &known.credential, form, label };
+        let credential = &known.credential;
+        let wanted = Wanted { spec, revision, reference, credentials, credential, form, label, is_whole: false };
         let Some(lease) = self.hit(wanted, &known.proven)? else { return Ok(None) };
         for part in &lease.snapshot.meta().parts {
             let of_part = whole.for_submodule(part, |spec, credentials| {

@@ -102,6 +102,12 @@ pub enum RemoteError {
         #[source]
         source: Option<Cause>,
     },
+    /// The server does not give out one directory of a commit.
+    #[error("{url} does not give out a directory alone, but the whole commit")]
+    NotNarrow {
+        /// Without user information.
+        url: String,
+    },
     /// The server requires a credential, and the secret has none for it.
     #[error("{url} wants a credential ({wanted}), and the volume has no secret with one")]
     CredentialMissing {
@@ -430,7 +436,7 @@ impl RemoteError {
             | Self::CommitNotFound { .. } => Kind::NotFound,
             Self::NotACommit { .. } | Self::WebPage { .. } => Kind::InvalidRequest,
             Self::NotPermitted { .. } => Kind::FailedPrecondition,
-            Self::Unsupported { .. } => Kind::Unsupported,
+            Self::Unsupported { .. } | Self::NotNarrow { .. } => Kind::Unsupported,
             Self::BadData { .. } => Kind::BadData,
             // The node's configuration has to change, not the volume's credential.
             Self::ProxyLogin { .. } => Kind::FailedPrecondition,

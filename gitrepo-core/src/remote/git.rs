@@ -97,7 +97,8 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Fetches the commit and what is missing of its history in `repository`, and hands it over.
+    /// Fetches the commit and what is missing of its history in `repository`, and hands it over. Of a narrow request, only
+    /// what is missing of the directory, if the server does that.
     pub(super) fn bring(
         &mut self,
         request: &FetchRequest,
@@ -105,30 +106,41 @@ impl<'a> Server<'a> {
         repository: &Repository,
         outlet: &mut Outlet,
     ) -> Result<Arrived, RemoteError> {
+        if let Some(directory) = &request.narrow {
+            let narrow = self.despite_silence(|server| server.bring_below(request, directory, repository, outlet));
+            if let Some(arrived) = self.unless_refused(narrow, outlet)? {
+                return Ok(arrived);
+            }
+            if request.refuses_whole {
+                return Err(RemoteError::NotNarrow { url: self.url() });
+            }
+        }
+        self.despite_silence(|server| server.bring_whole(request, offer, repository, outlet))
+    }
+
+    /// Makes a second attempt, on a new connection, if the server did not answer: it may have closed the idle one.
+    fn despite_silence<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteError> {
         let was_connected = self.hello.is_some();
         self.answered = false;
-        match self.try_bring(request, offer, repository, outlet) {
-            // The server may have closed the idle connection.
+        match attempt(self) {
             Err(RemoteError::Unreachable { .. } | RemoteError::Protocol { .. }) if was_connected && !self.answered => {
                 self.hello = None;
-                self.try_bring(request, offer, repository, outlet)
+                attempt(self)
             }
             outcome => outcome,
         }
     }
 
-    fn try_bring(
+    fn bring_whole(
         &mut self,
         request: &FetchRequest,
         offer: &Offer,
         repository: &Repository,
         outlet: &mut Outlet,
     ) -> Result<Arrived, RemoteError> {
-        if let Some(directory) = &request.narrow
-            && let Some(arrived) = self.bring_below(request, directory, repository, outlet)?
-        {
-            return Ok(arrived);
-        }
         let commit = request.resolved.commit;
         let depth = if request.depth == 0 && !offer.shallow.is_empty() { ask::WHOLE } else { request.depth };
         let hello = self.connect()?;

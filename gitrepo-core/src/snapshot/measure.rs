@@ -43,6 +43,8 @@ pub(crate) struct Measured {
     pub(crate) entries: u64,
     /// Whether everything was measured.
     pub(crate) complete: bool,
+    /// Whether there was too little time for the rest.
+    pub(crate) late: bool,
 }
 
 /// Adds up what the tree below `path` takes, until it is more than `enough` bytes or `deadline` has passed. Follows no
@@ -52,7 +54,7 @@ pub(crate) struct Measured {
 pub(crate) fn measure(path: &Path, enough: u64, deadline: Instant) -> io::Result<Measured> {
     let top = Beneath::new(path)?;
     let device = fstatat(&top, c"", AtFlags::AT_EMPTY_PATH)?.st_dev;
-    let measured = Measured { bytes: 0, entries: 0, complete: true };
+    let measured = Measured { complete: true, ..Measured::default() };
     let mut walk = Walk { device, enough, deadline, slice: Instant::now(), measured, deep: Vec::new(), kept: 0 };
     let mut next = Some(CString::default());
     while let Some(place) = next {
@@ -131,7 +133,11 @@ impl Walk {
 
     /// Whether there is enough, or no time left. Pauses now and then.
     fn is_over(&mut self) -> bool {
-        if self.measured.bytes > self.enough || Instant::now() >= self.deadline {
+        if self.measured.bytes > self.enough {
+            return true;
+        }
+        if Instant::now() >= self.deadline {
+            self.measured.late = true;
             return true;
         }
         if self.slice.elapsed() >= SLICE {
@@ -170,11 +176,12 @@ mod tests {
         fs::hard_link(tree.join("a/b/file"), tree.join("again")).unwrap();
         let soon = || Instant::now() + Duration::from_secs(60);
         let whole = measure(&tree, u64::MAX, soon()).unwrap();
-        assert!(whole.complete && (1 << 20..2 << 20).contains(&whole.bytes), "{whole:?}");
+        assert!(whole.complete && !whole.late && (1 << 20..2 << 20).contains(&whole.bytes), "{whole:?}");
         assert_eq!(whole.entries, 6);
         let enough = measure(&tree, 1000, soon()).unwrap();
-        assert!(!enough.complete && enough.bytes > 1000, "{enough:?}");
-        assert!(!measure(&tree, u64::MAX, Instant::now()).unwrap().complete);
+        assert!(!enough.complete && !enough.late && enough.bytes > 1000, "{enough:?}");
+        let late = measure(&tree, u64::MAX, Instant::now()).unwrap();
+        assert!(!late.complete && late.late, "{late:?}");
         assert!(measure(&place.path().join("gone"), 0, soon()).is_err());
     }
 
@@ -201,6 +208,6 @@ mod tests {
             directory = descend(&directory, &long);
         }
         let deeper = measure(place.path(), u64::MAX, soon()).unwrap();
-        assert!(!deeper.complete && deeper.bytes >= deep.bytes, "{deeper:?}");
+        assert!(!deeper.complete && !deeper.late && deeper.bytes >= deep.bytes, "{deeper:?}");
     }
 }

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::error::chain;
 use crate::policy::Limits;
-use crate::spec::CommitId;
 
 use super::Store;
 use super::access::CredentialId;
@@ -33,8 +32,8 @@ const FILE_LIMIT: u64 = 64 * 1024;
 pub(crate) enum Excess<'a> {
     /// The tree, for every credential.
     Tree,
-    /// A fetch of it with this credential that built on these commits.
-    Fetch(&'a CredentialId, &'a [CommitId]),
+    /// A fetch of it with this credential that built on these commits and packs.
+    Fetch(&'a CredentialId, &'a [String]),
 }
 
 /// A tree, or a fetch of it, that exceeded a limit.
@@ -112,7 +111,7 @@ impl Layout {
         let mut what = format!("gitrepo refusal 1 {tree} {depth}");
         if let Excess::Fetch(credential, built_on) = excess {
             what += &format!(" {credential}");
-            built_on.iter().collect::<BTreeSet<_>>().into_iter().for_each(|commit| what += &format!(" {commit}"));
+            built_on.iter().collect::<BTreeSet<_>>().into_iter().for_each(|name| what += &format!(" {name}"));
         }
         self.refusals().join(sha256_hex(what))
     }
@@ -167,10 +166,10 @@ mod tests {
         let (_place, store) = store();
         let id = install(&store, commit(1), "").id().clone();
         let [credential, other] = ["a", "b"].map(|digit| CredentialId::try_from(digit.repeat(64)).unwrap());
-        let (limits, told) = (Limits::default(), [commit(2), commit(3)]);
+        let (limits, told) = (Limits::default(), [commit(2), commit(3)].map(|commit| commit.to_string()));
         store.remember_refusal(&id, 1, &Excess::Fetch(&credential, &told), &limits, "too large".to_owned());
         for (excess, is_known) in [
-            (Excess::Fetch(&credential, &[commit(3), commit(2)]), true),
+            (Excess::Fetch(&credential, &[told[1].clone(), told[0].clone()]), true),
             (Excess::Fetch(&credential, &told[..1]), false),
             (Excess::Fetch(&other, &told), false),
             (Excess::Tree, false),

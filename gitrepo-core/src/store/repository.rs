@@ -145,6 +145,12 @@ impl Repository {
         Ok(indexes.map(|index| (index.with_extension("pack"), index)).collect())
     }
 
+    /// Returns the names of the packs, none if they cannot be listed.
+    pub(crate) fn pack_names(&self) -> Vec<String> {
+        let packs = self.packs().unwrap_or_default();
+        packs.into_iter().filter_map(|(pack, _)| Some(pack.file_name()?.to_string_lossy().into_owned())).collect()
+    }
+
     /// Returns the inodes of the segments and packs by path: another one says that the file was replaced.
     pub(super) fn contents(&self) -> Result<BTreeMap<PathBuf, u64>, StoreError> {
         let packs = self.packs()?.into_iter().map(|(pack, _)| pack);
@@ -216,13 +222,18 @@ impl RepositoryLock {
         if !self.is_tidy {
             return Ok(None);
         }
-        let packs = self.repository.path.join(adopt::PACKS);
-        let Some(files) = optional(durable::entries(&packs))? else { return Ok(None) };
-        let indexes = files.iter().filter(|file| file.extension().is_some_and(|end| end == "idx"));
-        if indexes.count() > MOST_PACKS {
+        if !self.repository.path.join(adopt::PACKS).is_dir() || self.repository.packs()?.len() > MOST_PACKS {
             return Ok(None);
         }
         sealed::check(&self.repository.path).map(|()| Some(self.repository.path.clone()))
+    }
+
+    /// Whether a fetch that builds on nothing would replace what many fetches of whole commits brought: there are too many
+    /// packs to add another, and most came with a commit. For one directory that is too much to lose.
+    pub(crate) fn is_full_of_commits(&self) -> Result<bool, StoreError> {
+        let packs = self.repository.packs()?.len();
+        let commits = optional(durable::entries(&self.repository.path.join(adopt::COMMITS)))?.unwrap_or_default();
+        Ok(packs > MOST_PACKS && commits.len() * 2 > packs)
     }
 
     /// Checks that the segments are those that fetches brought, and that none is gone.

@@ -37,7 +37,8 @@ pub struct Overgrown {
     pub volume_id: String,
     /// The target.
     pub target: PathBuf,
-    /// Bytes that its copy or layer takes at least.
+    /// Bytes that its copy or layer takes at least. Of one that is [`frozen`](Self::frozen), no more than the limit if it was
+    /// not measured since this program began, became smaller, or the limit was raised.
     pub bytes: u64,
     /// The limit.
     pub limit: u64,
@@ -72,6 +73,8 @@ struct Sizes {
     known: BTreeMap<PathBuf, Known>,
     /// The copy that was measured last.
     last: Option<PathBuf>,
+    /// The one that had [`LONG`] last.
+    last_long: Option<PathBuf>,
 }
 
 /// What one copy or layer took.
@@ -81,6 +84,8 @@ struct Known {
     identity: Identity,
     bytes: u64,
     entries: u64,
+    /// Whether the last time that it had was too short.
+    late: bool,
 }
 
 /// Device and inode of a directory.
@@ -113,6 +118,10 @@ impl Opened {
 /// The least time for one copy. If there are too many for the budget, the next run goes on with the others.
 const SHARE: Duration = Duration::from_secs(1);
 
+/// The time for one copy of those that their share is too short for. Each run grants it to another one: a layer that no
+/// walk gets through would never be found to be too large, and what several walks add up may never have been there at once.
+const LONG: Duration = Duration::from_secs(60);
+
 impl Volumes {
     /// Measures the copies and layers of writable volumes, for about as long as `budget` and at a pace that leaves the disk
     /// to others. Makes layers that are too large read-only; while a file is open for writing that is not possible, and the
@@ -120,7 +129,7 @@ impl Volumes {
     /// every target.
     ///
     /// Each copy or layer has a share of the time, and what another run did not reach comes first: no volume keeps the others
-    /// from being measured. A copy that was not measured wholly this time is as large as it was before; but a layer becomes
+    /// from being measured. One of those for which that was too short has a minute then, each in its turn. A copy that was not measured wholly this time is as large as it was before; but a layer becomes
     /// read-only only for what this run has measured.
     ///
     /// Sets limits of quotas that are not as configured.
@@ -237,8 +246,8 @@ impl Written {
         self.sizes().known.get(copy).copied()
     }
 
-    /// Measures the copies, beginning after the last one of the run before, until `deadline`: at least one. What is not
-    /// among them is forgotten. Nobody waits meanwhile.
+    /// Measures the copies, beginning after the last one of the run before, until `deadline`: at least one. Then measures one
+    /// for [`LONG`], if its share was too short. What is not among them is forgotten. Nobody waits meanwhile.
     fn update<'a>(
         &self,
         copies: impl Iterator<Item = &'a PathBuf> + Clone,
@@ -257,14 +266,31 @@ impl Written {
             let now = Instant::now();
             let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
             left -= 1;
-            match measure(copy, now + share.max(SHARE)) {
-                Some((identity, measured)) => drop(self.keep(copy, identity, measured)),
-                None => drop(self.sizes().known.remove(copy)),
-            }
+            self.note(copy, measure(copy, now + share.max(SHARE)));
             self.sizes().last = Some(copy.clone());
             if Instant::now() >= deadline {
                 break;
             }
+        }
+        if let Some(copy) = self.next_for_long() {
+            self.note(&copy, measure(&copy, Instant::now() + LONG));
+        }
+    }
+
+    /// Takes the next of the copies whose share was too short, in a circle.
+    fn next_for_long(&self) -> Option<PathBuf> {
+        let mut sizes = self.sizes();
+        let late = || sizes.known.iter().filter(|(_, known)| known.late).map(|(copy, _)| copy);
+        let next = late().find(|copy| Some(*copy) > sizes.last_long.as_ref()).or_else(|| late().next()).cloned()?;
+        sizes.last_long = Some(next.clone());
+        Some(next)
+    }
+
+    /// Remembers what a copy takes, or forgets it if that is not known.
+    fn note(&self, copy: &Path, measured: Option<(Identity, Measured)>) {
+        match measured {
+            Some((identity, measured)) => drop(self.keep(copy, identity, measured)),
+            None => drop(self.sizes().known.remove(copy)),
         }
     }
 
@@ -273,7 +299,8 @@ impl Written {
         let mut sizes = self.sizes();
         let before = sizes.known.get(copy).filter(|known| known.identity == identity && !measured.complete);
         let (bytes, entries) = before.map_or((0, 0), |known| (known.bytes, known.entries));
-        let known = Known { identity, bytes: measured.bytes.max(bytes), entries: measured.entries.max(entries) };
+        let (bytes, entries) = (measured.bytes.max(bytes), measured.entries.max(entries));
+        let known = Known { identity, bytes, entries, late: measured.late };
         sizes.known.insert(copy.to_owned(), known);
         known
     }
@@ -308,12 +335,12 @@ mod tests {
             });
             (order, written.sizes().known.values().map(|known| known.bytes).collect::<Vec<_>>())
         };
-        let complete = |bytes| move |_: &Path| Measured { bytes, entries: 1, complete: true };
+        let complete = |bytes| move |_: &Path| Measured { bytes, entries: 1, complete: true, late: false };
 
         let (order, bytes) = run(Duration::from_secs(300), &complete(5));
         assert!(order[0].1 <= Duration::from_secs(100) && order[2].1 > Duration::from_secs(200), "{order:?}");
         assert_eq!(bytes, [5, 5, 5]);
-        let cut_off = |_: &Path| Measured { bytes: 3, entries: 1, complete: false };
+        let cut_off = |_: &Path| Measured { bytes: 3, entries: 1, ..Measured::default() };
         for expected in ["a", "b", "c", "a"] {
             let (order, bytes) = run(Duration::ZERO, &cut_off);
             assert!(order.len() == 1 && order[0].0 == expected && order[0].1 > SHARE / 2, "{order:?}");
@@ -325,11 +352,38 @@ mod tests {
     }
 
     #[test]
+    fn what_no_share_is_long_enough_for_is_measured_for_long_in_its_turn() {
+        let copies = ["a", "b", "c", "d"].map(PathBuf::from);
+        let written = Written::default();
+        // Of all but "a", a share shows a part.
+        let run = |budget: Duration| {
+            let mut long = Vec::new();
+            written.update(copies.iter(), Instant::now() + budget, |copy, deadline| {
+                let is_long = deadline.saturating_duration_since(Instant::now()) > LONG / 2;
+                if is_long {
+                    long.push(copy.display().to_string());
+                }
+                let complete = is_long || copy == Path::new("a");
+                let measured = Measured { bytes: if complete { 5 } else { 3 }, entries: 1, complete, late: !complete };
+                Some((Identity(1, 1), measured))
+            });
+            long
+        };
+        // However few of them a run reaches, none keeps the others from their turn.
+        let turns: Vec<_> = (0..8).flat_map(|_| run(Duration::ZERO)).collect();
+        assert_eq!(turns, ["b", "c", "d", "b", "c", "d"]);
+        assert_eq!(run(Duration::from_secs(1)), ["b"], "and one in a run");
+        for copy in &copies {
+            assert_eq!(written.of(copy).map(|known| known.bytes), Some(5), "{}", copy.display());
+        }
+    }
+
+    #[test]
     fn what_another_directory_took_says_nothing_and_what_is_gone_is_forgotten() {
         let written = Written::default();
         let copies = ["a", "b"].map(PathBuf::from);
         let soon = || Instant::now() + Duration::from_secs(300);
-        let cut_off = |inode, bytes| Some((Identity(1, inode), Measured { bytes, entries: 1, complete: false }));
+        let cut_off = |inode, bytes| Some((Identity(1, inode), Measured { bytes, entries: 1, ..Measured::default() }));
         let bytes = || ["a", "b"].map(|copy| written.of(Path::new(copy)).map(|known| known.bytes));
         written.update(copies.iter(), soon(), |_, _| cut_off(1, 5));
         written.update(copies.iter(), soon(), |copy, _| cut_off(if copy == Path::new("a") { 1 } else { 2 }, 3));

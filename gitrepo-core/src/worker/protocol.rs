@@ -204,8 +204,8 @@ pub(super) enum Reply {
     Signed(Signer),
     /// Answers [`Request::WriteTree`].
     Written(TreeSummary),
-    /// Answers [`Request::Compact`]: the newest commit.
-    Compacted(CommitId),
+    /// Answers [`Request::Compact`]: the newest commit, if any is there whole.
+    Compacted(Option<CommitId>),
     /// Answers any request.
     Failed(RequestError),
 }

@@ -217,12 +217,12 @@ impl Session {
     }
 
     /// Makes a compact copy of the job's `base` in [`REPOSITORY`](crate::remote::REPOSITORY) of the staging directory.
-    /// Returns its newest commit.
+    /// Returns its newest commit; `None` if no commit is there whole.
     ///
     /// # Errors
     ///
     /// [`RemoteError::Local`], and errors of the worker itself.
-    pub fn compact(&mut self) -> Result<CommitId, WorkerError> {
+    pub fn compact(&mut self) -> Result<Option<CommitId>, WorkerError> {
         match self.exchange(Request::Compact, Phase::Writing)? {
             Reply::Compacted(commit) => Ok(commit),
             other => Err(self.unexpected(&other)),

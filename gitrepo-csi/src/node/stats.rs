@@ -57,21 +57,28 @@ fn stats(
     };
     let mounted = volume.state == State::Mounted;
     let damage = volumes.damage(&volume.record)?;
-    // A layer that is read-only is gone with its record, whatever the last measuring found.
-    let overgrown = overgrown.filter(|overgrown| !overgrown.frozen || volumes.is_full(&volume.record));
+    // The layer itself tells, whatever the last measuring found, and before the first one of this process.
+    let is_frozen = volumes.is_full(&volume.record);
+    let is_current = |found: &&Overgrown| found.bytes > found.limit && found.frozen == is_frozen && !found.stopped;
     // A quota tells at any time whether it is reached.
-    let measured = overgrown.filter(|overgrown| overgrown.frozen || !overgrown.stopped).cloned();
-    let overgrown = measured.or_else(|| volumes.at_quota(&volume.record));
+    let overgrown = overgrown.filter(is_current).cloned().or_else(|| volumes.at_quota(&volume.record));
     let message = match (mounted, &damage, &overgrown) {
         (true, Some(reason), _) => format!(
             "the volume shows a tree that was changed or damaged on this node: {reason}; delete the pod, and its \
              successor gets a good one"
         ),
-        (true, None, Some(Overgrown { bytes, limit, frozen: true, .. })) => format!(
-            "the volume is read-only, because at least {bytes} bytes were written to it, more than the {limit} that \
-             limits.writableBytes allowed; it stays read-only until it is unpublished: delete the pods that use it, and \
-             their successors get an empty layer"
-        ),
+        (true, None, overgrown) if is_frozen => {
+            let written = match overgrown {
+                Some(Overgrown { bytes, limit, .. }) => {
+                    format!("at least {bytes} bytes were written to it, more than the {limit} that")
+                }
+                None => "more was written to it than".to_owned(),
+            };
+            format!(
+                "the volume is read-only, because {written} limits.writableBytes allowed; it stays read-only until it is \
+                 unpublished: delete the pods that use it, and their successors get an empty layer"
+            )
+        }
         (true, None, Some(Overgrown { bytes, limit, stopped: true, .. })) => format!(
             "the volume takes {bytes} of the {limit} bytes that limits.writableBytes allows, and a project quota refuses \
              more: writes fail with \"Disk quota exceeded\" or \"No space left on device\"; delete some of its files"
@@ -85,7 +92,7 @@ fn stats(
             format!("the volume is not mounted on {} any more; for a new pod it is mounted again", path.display())
         }
     };
-    let abnormal = !mounted || damage.is_some() || overgrown.is_some();
+    let abnormal = !mounted || damage.is_some() || is_frozen || overgrown.is_some();
     Ok(NodeGetVolumeStatsResponse {
         usage: usage(volumes, &volume.record)?,
         volume_condition: Some(VolumeCondition { abnormal, message }),
@@ -99,6 +106,8 @@ fn usage(volumes: &Volumes, record: &Record) -> Result<Vec<VolumeUsage>, CallFai
     })?;
     let free = filesystem.blocks_available().saturating_mul(filesystem.fragment_size());
     let (bytes, entries, available) = match volumes.layer_usage(record) {
+        // One that is read-only takes no more, also if the limit was raised or files were deleted before.
+        Some(layer) if volumes.is_full(record) => (layer.bytes, layer.inodes, 0),
         Some(layer) => (layer.bytes, layer.inodes, free.min(layer.limit.saturating_sub(layer.bytes))),
         None => {
             let snapshot = volumes.store().snapshot(&record.snapshot)?;

@@ -129,6 +129,44 @@ fn a_layer_that_grew_beyond_the_limit_is_read_only_and_abnormal_until_it_is_unpu
 }
 
 #[test]
+fn a_read_only_layer_is_abnormal_in_a_new_process_and_says_no_wrong_number() {
+    let mut bench = Bench::with_mounter(FakeMounter::with_overlays());
+    let restart = |bench: &mut Bench, writable_bytes| {
+        let mut config = volumes::config();
+        config.limits.writable_bytes = writable_bytes;
+        bench.node = super::driver_with(config, &bench.home, &bench.mounter);
+    };
+    restart(&mut bench, 1 << 20);
+    bench.publish(NodePublishVolumeRequest { readonly: false, ..bench.request("grows") }).unwrap();
+    std::fs::write(bench.shown("grows").join("written"), vec![1; 2 << 20]).unwrap();
+    let condition = |bench: &Bench, measure: bool| {
+        if measure {
+            bench.runtime.block_on(housekeeping(bench).once());
+        }
+        let stats = bench.stats("csi-grows", &bench.target("grows")).unwrap();
+        let condition = stats.volume_condition.unwrap();
+        assert!(condition.abnormal && condition.message.contains("the volume is read-only"), "{condition:?}");
+        assert_eq!(stats.usage[0].available, 0, "nobody can write to it");
+        condition.message
+    };
+    let numbers = format!("more than the {} that limits.writableBytes allowed", 1 << 20);
+    assert!(condition(&bench, true).contains(&numbers));
+    // A new process that has not measured yet.
+    restart(&mut bench, 1 << 20);
+    let unmeasured = "because more was written to it than limits.writableBytes allowed";
+    assert!(condition(&bench, false).contains(unmeasured));
+    assert!(condition(&bench, true).contains(&numbers));
+    // One that allows more, after its measuring too.
+    restart(&mut bench, 8 << 20);
+    for measure in [false, true] {
+        let message = condition(&bench, measure);
+        assert!(message.contains(unmeasured), "{message}");
+    }
+    bench.unpublish("grows").unwrap();
+    bench.assert_nothing_is_left();
+}
+
+#[test]
 fn a_layer_with_a_quota_reports_what_it_counts_and_is_abnormal_while_it_is_full() {
     let mut bench = Bench::with_mounter(FakeMounter::with_overlays());
     let quota = Arc::new(FakeQuota::new());

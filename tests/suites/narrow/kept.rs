@@ -12,6 +12,12 @@ use super::*;
 /// More fetches than a repository may have packs, and a few.
 const FETCHES: usize = 54;
 
+/// Packs of a repository that a sweep leaves alone.
+const MANY: usize = 32;
+
+/// Most packs of a repository that a fetch adds one to.
+const MOST_PACKS: usize = 50;
+
 /// A shell with a store, and a server with a repository.
 struct Kept {
     shell: Shell,
@@ -76,19 +82,44 @@ fn directories_of_many_commits_are_swept_and_go_on() {
     for number in 0..FETCHES {
         let content = format!("content of commit {number}\n");
         let commit = kept.repository.commit("main", &Files::new().file("parts/1/wanted/changing", content));
+        kept.server.settle();
+        let packs = kept.server.packs();
         let target = kept.mount(&number.to_string(), "parts/1", &commit);
+        kept.server.settle();
+        let expected = if number == 0 { 1 } else { 2 };
+        assert_eq!(kept.server.packs() - packs, expected, "{number}: the trees, and the blob that changed");
         most = most.max(kept.segments().len());
         if number % 18 == 0 {
-            // Many fetches are no reason to fail: there is no commit that a compact copy could keep.
+            // There is no commit that a compact copy could keep, so it keeps everything.
             let swept = kept.shell.run(&["sweep", "--json"]).assert_success();
             assert!(swept.stdout.contains("\"failures\":[]"), "{swept:?}");
             assert!(!swept.stderr.contains("cannot compact"), "{swept:?}");
+            assert_eq!(kept.segments().len(), if number < MANY { number + 1 } else { 1 }, "after commit {number}");
         } else {
             kept.shell.unmount(&target).assert_success();
         }
     }
-    assert!((30..FETCHES).contains(&most), "{most} segments: at some time, everything is fetched anew");
+    assert_eq!(most, 37, "a sweep made one of them");
     kept.mount("whole", ".", "main");
+    kept.shell.run(&["cache", "verify"]).assert_success();
+}
+
+#[test]
+fn a_directory_does_not_replace_the_whole_commits_of_many_fetches() {
+    let Some(kept) = Kept::new() else { return };
+    let commit = |number: usize| kept.repository.commit("main", &Files::new().file("parts/1/new", number.to_string()));
+    for number in 0..=MOST_PACKS {
+        let target = kept.mount(&number.to_string(), ".", &commit(number));
+        kept.shell.unmount(&target).assert_success();
+    }
+    let files = || ["objects/pack", "refs/commits", "segments"].map(|part| entries(&kept.repository().join(part)));
+    let before = files();
+    assert_eq!(before[1].len(), MOST_PACKS + 1);
+    // There is no room for one more pack. A whole commit begins anew, and a directory leaves everything as it is.
+    kept.mount("part", "parts/1", &commit(MOST_PACKS + 1));
+    assert_eq!(files(), before);
+    kept.mount("whole", ".", "main");
+    assert_eq!(files()[1].len(), 1);
     kept.shell.run(&["cache", "verify"]).assert_success();
 }
 

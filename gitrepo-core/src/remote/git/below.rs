@@ -15,6 +15,7 @@ use super::ask::Share;
 use super::ask::Wants;
 use super::hello::Version;
 use super::sink::Arrived;
+use crate::error::chain;
 use crate::pack;
 use crate::pack::LONGEST_ABOVE;
 use crate::pack::Outlet;
@@ -48,13 +49,10 @@ impl Server<'_> {
             return Ok(None);
         }
         let mut arrived = Arrived::default();
-        let way = self.way(request.resolved.commit, directory, repository, &mut arrived);
-        let Some(way) = self.unless_refused(way, outlet)? else { return Ok(None) };
+        let way = self.way(request.resolved.commit, directory, repository, &mut arrived)?;
+        let Some(way) = way else { return Ok(None) };
         if let Some(tree) = way.tree {
-            let brought = self.bring_tree(tree, repository, outlet, &mut arrived).map(Some);
-            if self.unless_refused(brought, outlet)?.is_none() {
-                return Ok(None);
-            }
+            self.bring_tree(tree, repository, outlet, &mut arrived)?;
         }
         for (kind, content) in &way.objects {
             let handed_over = outlet.hand_over_above(*kind, content);
@@ -101,19 +99,15 @@ impl Server<'_> {
         outlet: &mut Outlet,
         arrived: &mut Arrived,
     ) -> Result<(), RemoteError> {
-        // Then everything below it is here, too.
-        if repository.has(commit_id(tree))? {
-            return Ok(());
-        }
         let everything = Wants { objects: vec![commit_id(tree)], ..Wants::default() };
-        let missing = match self.request.errand.base {
-            Some(_) => {
-                let trees = Wants { share: Share::Trees, ..everything.clone() };
-                self.add(trees, repository, outlet, arrived)?;
-                repository.anew()?.missing_blobs(tree)?
-            }
-            None => None,
-        };
+        // That the tree is here does not say that its blobs are: they may have been refused after it.
+        let mut is_here = repository.has(commit_id(tree))?;
+        if !is_here && self.request.errand.base.is_some() {
+            let trees = Wants { share: Share::Trees, ..everything.clone() };
+            self.add(trees, repository, outlet, arrived)?;
+            is_here = true;
+        }
+        let missing = if is_here { repository.anew()?.missing_blobs(tree)? } else { None };
         match missing {
             Some(missing) if missing.is_empty() => Ok(()),
             Some(missing) => {
@@ -138,24 +132,29 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// Makes nothing of the answer of a server that refuses a narrow fetch. What else is wrong, the fetch of the whole commit
-    /// tells. A pack that broke off can be followed by none.
-    fn unless_refused<T>(
-        &self,
+    /// Makes nothing of the answer of a server that refuses a narrow fetch, be it in git's words, by a status of HTTP or by
+    /// hanging up, so that the whole commit is fetched on a new connection. If something else is wrong, that fails, too.
+    /// After a pack that broke off, there can be no other.
+    pub(super) fn unless_refused<T>(
+        &mut self,
         answer: Result<Option<T>, RemoteError>,
         outlet: &Outlet,
     ) -> Result<Option<T>, RemoteError> {
-        let is_refused = match &answer {
+        match answer {
             Err(
-                RemoteError::CommitNotFound { .. }
+                error @ (RemoteError::CommitNotFound { .. }
                 | RemoteError::RepositoryNotFound { .. }
-                | RemoteError::Forbidden { .. },
-            ) => true,
-            // Otherwise an idle connection was closed.
-            Err(RemoteError::Protocol { .. }) => self.answered,
-            _ => false,
-        };
-        if is_refused && !outlet.is_broken() { Ok(None) } else { answer }
+                | RemoteError::Forbidden { .. }
+                | RemoteError::Unreachable { .. }
+                | RemoteError::Protocol { .. }),
+            ) if !outlet.is_broken() => {
+                let (url, error) = (self.url(), chain(&error));
+                tracing::info!(url, error, "a directory of a commit cannot be had alone; the whole commit is fetched");
+                self.hello = None;
+                Ok(None)
+            }
+            answer => answer,
+        }
     }
 }
 

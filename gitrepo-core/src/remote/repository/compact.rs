@@ -3,6 +3,8 @@
 //! Each fetch adds a pack, and a segment if it brings content. The newest commit is copied with all that a later fetch
 //! may build on, and the store puts the copy in the place of the old repository. Snapshots keep the segments that they
 //! show.
+//!
+//! No commit leads to what narrow fetches brought. Where most of the packs are theirs, everything is copied.
 
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -47,47 +49,65 @@ struct Kept {
 }
 
 /// Makes the repository at `path`, an absent or empty directory, a compact copy of `base`. Returns its newest commit, the
-/// only one that it offers.
+/// only one that it offers; `None` if narrow fetches alone made it.
 ///
 /// # Errors
 ///
 /// [`RemoteError::Local`] if the base is damaged or the disk is full, and [`RemoteError::Interrupted`].
-pub(crate) fn compact(path: &Path, base: &Path, cancel: &Cancel) -> Result<CommitId, RemoteError> {
+pub(crate) fn compact(path: &Path, base: &Path, cancel: &Cancel) -> Result<Option<CommitId>, RemoteError> {
     let copy = Repository::create(path, Some(base))?;
-    let newest = copy.offers()?.first().copied();
-    let newest = newest.ok_or_else(|| unusable_io(base, &io::Error::other("it has no commit")))?;
-    let kept = copy.kept(newest, cancel)?;
+    let commits = copy.offers()?;
+    let newest = commits.first().copied();
+    let packs = packs_of(base).map_err(|error| unusable_io(base, &error))?;
+    let kept = match newest {
+        // Each fetch of a whole commit brought a ref.
+        Some(newest) if commits.len() * 2 > packs => copy.kept(newest, cancel)?,
+        _ => copy.everything()?,
+    };
     copy.copy_blobs(&copy.segments()?, kept.blobs.as_ref(), cancel)?;
     copy.copy_history(&kept.history, cancel)?;
     copy.forget_objects(kept.blobs.as_ref())?;
     let remove = |name: &str| fs::remove_file(path.join(name)).map_err(|error| unusable_io(path, &error));
     // Among the base's refs, the newest commit's would count as written.
     remove("packed-refs")?;
-    copy.record([newest])?;
+    if let Some(newest) = newest {
+        copy.record([newest])?;
+    }
     copy.set_shallow(&kept.shallow)?;
     // Last: if this process dies, what builds on nothing must be complete.
     remove("objects/info/alternates")?;
     Ok(newest)
 }
 
+/// The number of packs of a repository.
+fn packs_of(repository: &Path) -> io::Result<usize> {
+    let mut packs = 0;
+    for entry in fs::read_dir(repository.join("objects/pack"))? {
+        packs += usize::from(entry?.path().extension().is_some_and(|end| end == "idx"));
+    }
+    Ok(packs)
+}
+
 impl Repository {
+    /// All that is here.
+    fn everything(&self) -> Result<Kept, RemoteError> {
+        let mut history = Vec::new();
+        let all = self.objects()?.foreach(|id| {
+            history.push(*id);
+            true
+        });
+        all.map_err(|error| unusable(self.path(), &error))?;
+        // Each pack lists its own.
+        history.sort_unstable();
+        history.dedup();
+        Ok(Kept { blobs: None, history, shallow: self.shallow()? })
+    }
+
     /// What a later fetch may build on: the commit's tree, if its history is not here; otherwise everything, since a server
     /// may send differences to whatever the history has.
     fn kept(&self, commit: CommitId, cancel: &Cancel) -> Result<Kept, RemoteError> {
-        let unusable = |error| unusable(self.path(), &error);
-        let objects = self.objects()?;
-        let shallow = self.shallow()?;
-        if !shallow.contains(&commit) {
-            let mut history = Vec::new();
-            let all = objects.foreach(|id| {
-                history.push(*id);
-                true
-            });
-            all.map_err(unusable)?;
-            // Each pack lists its own.
-            history.sort_unstable();
-            history.dedup();
-            return Ok(Kept { blobs: None, history, shallow });
+        if !self.shallow()?.contains(&commit) {
+            return self.everything();
         }
         let (trees, mut blobs) = self.tree(commit)?;
         blobs.extend(self.objects_of(&blobs, cancel)?);
@@ -309,13 +329,13 @@ mod tests {
             commit_id(self.commits[COMMITS - 1])
         }
 
-        fn compact(&self, cancel: &Cancel) -> Result<CommitId, RemoteError> {
+        fn compact(&self, cancel: &Cancel) -> Result<Option<CommitId>, RemoteError> {
             compact(&self.place.path().join("copy"), &self.place.path().join("base"), cancel)
         }
 
         /// Compacts, and returns the copy without the base.
         fn compacted(&self) -> Repository {
-            assert_eq!(self.compact(&Cancel::new()).unwrap(), self.newest());
+            assert_eq!(self.compact(&Cancel::new()).unwrap(), Some(self.newest()));
             fs::rename(self.place.path().join("base"), self.place.path().join("gone")).unwrap();
             let copy = Repository { git: git2::Repository::open_bare(self.place.path().join("copy")).unwrap() };
             assert_eq!(copy.offers().unwrap(), [self.newest()]);
@@ -355,12 +375,36 @@ mod tests {
     }
 
     #[test]
+    fn what_narrow_fetches_brought_is_kept_beside_few_commits_or_none() {
+        for whole in [0, 1] {
+            let base = Base::new();
+            let shallow: BTreeSet<_> = base.commits[..whole].iter().copied().map(commit_id).collect();
+            base.repository.set_shallow(&shallow).unwrap();
+            for commit in &base.commits[whole..] {
+                let mut reference = base.repository.git().find_reference(&format!("refs/commits/{commit}")).unwrap();
+                reference.delete().unwrap();
+            }
+            // A pack for each fetch.
+            for number in 0..COMMITS {
+                fs::write(base.repository.path().join(format!("objects/pack/pack-{number}.idx")), "").unwrap();
+            }
+            let newest = shallow.first().copied();
+            assert_eq!(base.compact(&Cancel::new()).unwrap(), newest);
+            fs::rename(base.place.path().join("base"), base.place.path().join("gone")).unwrap();
+            let copy = Repository { git: git2::Repository::open_bare(base.place.path().join("copy")).unwrap() };
+            let all: Vec<_> = (0..COMMITS).collect();
+            assert_eq!(base.found_in(&copy), (all.clone(), all));
+            assert_eq!((copy.offers().unwrap(), copy.shallow().unwrap()), (newest.into_iter().collect(), shallow));
+        }
+    }
+
+    #[test]
     fn a_commit_that_is_dated_in_the_future_is_not_the_newest() {
         let base = Base::new();
         let future = commit(base.repository.git(), 9_999_999_999, None);
         base.repository.record([commit_id(future)]).unwrap();
         assert_eq!(base.repository.offers().unwrap().last(), Some(&commit_id(future)));
-        assert_eq!(base.compact(&Cancel::new()).unwrap(), base.newest());
+        assert_eq!(base.compact(&Cancel::new()).unwrap(), Some(base.newest()));
     }
 
     #[test]
@@ -396,7 +440,7 @@ mod tests {
         base.repository.record([newest]).unwrap();
         base.repository.set_shallow(&[newest].into()).unwrap();
 
-        assert_eq!(base.compact(&Cancel::new()).unwrap(), newest);
+        assert_eq!(base.compact(&Cancel::new()).unwrap(), Some(newest));
         let copy = Repository { git: git2::Repository::open_bare(base.place.path().join("copy")).unwrap() };
         let found: Vec<_> = copy.locate(&blobs.iter().map(|(blob, ..)| *blob).collect::<Vec<_>>()).unwrap();
         assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);

@@ -76,8 +76,10 @@ pub(super) fn builds_on_base(fetched: &Path) -> Result<bool, StoreError> {
 
 /// Adds a fetch that built on a repository to that repository.
 ///
-/// The ref is written last: without it, nothing else is used. A narrow fetch has none. The boundary is written whole, because the fetch began
-/// with a copy of ours, and a deeper fetch removes commits from it.
+/// A commit counts as whole only with its ref, which is written last, and which a narrow fetch does not have. Trees and
+/// blobs count as soon as they are there. So segments come before the history, and what a tree of one pack leads to is in
+/// that pack, in a segment that came before it, or was there. The boundary is written whole, because the fetch began with a
+/// copy of ours, and a deeper fetch removes commits from it.
 pub(super) fn extend(
     repository: &Path,
     fetched: &Path,

@@ -35,7 +35,7 @@ impl Store {
             let repository = Repository::of_hash(&self.layout, hash.clone());
             let (packs, packed) = count(&repository, adopt::PACKS, "pack")?;
             let (segments, content) = count(&repository, content::DIRECTORY, content::CONTENT)?;
-            if packs.max(segments) > MANY && has_commit(&repository)? {
+            if packs.max(segments) > MANY {
                 found.push((hash, packs + segments, packed + content));
             }
         }
@@ -52,13 +52,6 @@ impl Store {
         let fragmented = |(hash, files, bytes)| Some(Fragmented { url: urls.get(&hash)?.clone(), files, bytes });
         Ok(found.into_iter().filter_map(fragmented).collect())
     }
-}
-
-/// Whether some commit is there whole, for a compact copy to keep. Where narrow fetches alone added, the one that finds too
-/// many packs begins anew.
-fn has_commit(repository: &Repository) -> Result<bool, StoreError> {
-    let refs = optional(durable::entries(&repository.path().join(adopt::COMMITS)))?;
-    Ok(refs.is_some_and(|refs| !refs.is_empty()))
 }
 
 /// The number of files with this end in a directory of a repository, and their length in bytes.

@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 use crate::content;
+use crate::spec::RelativePath;
 use crate::store::Staging;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -309,14 +310,30 @@ fn s27_calls_of_one_tenant_fetch_a_commit_once_and_others_do_not_wait() {
     let (_place, store) = store();
     let repository = store.repository(&url());
     let _lock = repository.lock(&Cancel::new()).unwrap();
-    let turn = repository.try_turn("a", &commit(1)).unwrap().expect("nobody fetches");
-    assert!(repository.try_turn("a", &commit(1)).unwrap().is_none());
+    let turn = repository.try_turn("a", &commit(1), None).unwrap().expect("nobody fetches");
+    assert!(repository.try_turn("a", &commit(1), None).unwrap().is_none());
     for (tenant, commit) in [("b", commit(1)), ("a", commit(2)), ("", commit(1))] {
-        assert!(repository.try_turn(tenant, &commit).unwrap().is_some(), "{tenant:?} {commit}");
+        assert!(repository.try_turn(tenant, &commit, None).unwrap().is_some(), "{tenant:?} {commit}");
     }
-    let found = repository.turn_unless("a", &commit(1), &Cancel::new(), || Ok(Some("fetched"))).unwrap();
+    let found = repository.turn_unless(("a", &commit(1), None), &Cancel::new(), || Ok(Some("fetched"))).unwrap();
     assert!(matches!(found, Turn::Done("fetched")));
     drop(turn);
-    let found = repository.turn_unless("a", &commit(1), &Cancel::new(), || Ok(None::<()>)).unwrap();
+    let found = repository.turn_unless(("a", &commit(1), None), &Cancel::new(), || Ok(None::<()>)).unwrap();
     assert!(matches!(found, Turn::Ours(_)));
+}
+
+#[test]
+fn s27_a_directory_of_a_commit_is_fetched_once_and_another_one_does_not_wait_for_it() {
+    let (_place, store) = store();
+    let repository = store.repository(&url());
+    let [data, config] = ["data", "config"].map(|path| RelativePath::parse(path).unwrap());
+    let turn = |tenant: &str, directory| repository.try_turn(tenant, &commit(1), directory).unwrap();
+    let held = turn("a", Some(&data)).expect("nobody fetches");
+    assert!(turn("a", Some(&data)).is_none());
+    for (tenant, directory) in [("a", Some(&config)), ("a", None), ("b", Some(&data))] {
+        assert!(turn(tenant, directory).is_some(), "{tenant} {directory:?}");
+    }
+    drop(held);
+    let _whole = turn("a", None).expect("nobody fetches");
+    assert!(turn("a", Some(&data)).is_some());
 }
