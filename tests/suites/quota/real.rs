@@ -10,6 +10,7 @@ use std::time::Instant;
 use gitrepo_core::quota::KernelQuota;
 use gitrepo_core::quota::ProjectQuota;
 use gitrepo_core::quota::ProjectUsage;
+use gitrepo_core::store::remove_tree;
 use gitrepo_core::volume::Format;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_tests::volumes::entries;
@@ -169,7 +170,7 @@ fn files_of_the_tree_are_changed_moved_linked_and_deleted_under_a_quota() {
             fs::rename(at("made"), at("a/made")).unwrap();
             fs::rename(at("linked"), at("a/made/b")).unwrap();
             assert_eq!(fs::read(at("a/made/README.md")).unwrap(), b"# Read me\nmore");
-            fs::remove_dir_all(at("a")).unwrap();
+            remove_tree(&at("a")).unwrap();
             assert_eq!(entries(&request.target), <[std::path::PathBuf; 0]>::default());
             bench.node.unpublish(&request);
         }
