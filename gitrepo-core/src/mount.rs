@@ -226,6 +226,11 @@ impl MountPoint {
         labels.filter_map(|option| option.strip_prefix(CONTEXT.to_bytes())?.strip_prefix(b"=")).next()
     }
 
+    /// Whether the filesystem gives its files this label, or none.
+    pub(crate) fn has_label(&self, label: Option<&Label>) -> bool {
+        self.label() == label.map(|label| label.as_c_str().to_bytes())
+    }
+
     /// Whether the filesystem refuses writes, whatever the flags of the mount.
     pub fn is_frozen(&self) -> bool {
         self.filesystem_options.iter().any(|option| option == "ro")

@@ -7,7 +7,11 @@ use super::Mount;
 use super::Role;
 use super::directory;
 use super::private_directory;
+use super::private_directory::FailedStep;
 use crate::error::Kind;
+
+/// The steps of mounting in which the kernel reads the label, or checks whether it may be given.
+const LABELLING: [&str; 4] = ["fsconfig: context", "fsconfig: options", "fsconfig: create", "mount"];
 
 /// The system's error, and what it means here.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +34,15 @@ impl Explained {
 }
 
 impl Mount {
-    /// Says what to do about a refusal that may be due to the label: a policy of SELinux may have no such type.
-    pub(super) fn explained(&self, refusal: io::Error) -> io::Error {
-        match &self.label {
-            Some(label) if Explained::system_error(&refusal).raw_os_error() == Some(libc::EINVAL) => {
+    /// Says what to do about a refusal that may be due to the label: a policy of SELinux may have no such type, or forbid
+    /// it. Of what a filesystem refuses, the kernel says more than a number.
+    pub(super) fn explained(&self, (step, refusal): FailedStep) -> io::Error {
+        let Some(label) = self.label.as_ref().filter(|_| LABELLING.contains(&step)) else { return refusal };
+        match refusal.raw_os_error() {
+            Some(libc::EINVAL) => {
                 io::Error::new(io::ErrorKind::Unsupported, Explained { text: label.advice(), source: refusal })
             }
+            Some(libc::EACCES) => Explained::wrap(label.advice(), refusal),
             _ => refusal,
         }
     }
@@ -288,15 +295,27 @@ mod tests {
     fn a_refusal_of_a_label_says_what_to_set() {
         let labelled = Mount { label: Some(Label::of_containers()), ..Mount::image("/s/image", Vec::new(), "/pod") };
         let plain = Mount { label: None, ..labelled.clone() };
-        let refused = |mount: &Mount, errno| attach(mount.explained(io::Error::from_raw_os_error(errno)));
-        let refusal = refused(&labelled, libc::EINVAL);
-        assert_eq!(refusal.kind(), Kind::FailedPrecondition);
-        assert!(
-            chain(&refusal).contains("set seLinuxContext to one that it has, or to null: Invalid argument"),
-            "{refusal:?}"
-        );
+        let at_step = |mount: &Mount, step, errno| attach(mount.explained((step, io::Error::from_raw_os_error(errno))));
+        let refused = |mount: &Mount, errno| at_step(mount, "fsconfig: create", errno);
+        for (errno, kind, words) in [
+            (libc::EINVAL, Kind::FailedPrecondition, "Invalid argument"),
+            (libc::EACCES, Kind::PermissionDenied, "Permission denied"),
+        ] {
+            let refusal = refused(&labelled, errno);
+            assert_eq!(refusal.kind(), kind);
+            let advice = format!("set seLinuxContext to one that it allows, or to null: {words}");
+            assert!(chain(&refusal).contains(&advice), "{refusal:?}");
+            for other in [refused(&plain, errno), at_step(&labelled, "fsmount", errno)] {
+                assert!(!chain(&other).contains("seLinuxContext"), "{other:?}");
+            }
+        }
         assert_eq!(refused(&labelled, libc::EIO).kind(), Kind::Unavailable);
         assert_eq!(refused(&plain, libc::EINVAL).kind(), Kind::Internal);
+        // The filesystem has another reason.
+        let reason = Explained::wrap("the kernel says \"bad superblock\"", io::Error::from_raw_os_error(libc::EINVAL));
+        let damaged = attach(labelled.explained(("fsconfig: create", reason)));
+        assert_eq!(damaged.kind(), Kind::Internal);
+        assert!(!chain(&damaged).contains("seLinuxContext"), "{damaged:?}");
     }
 
     #[test]

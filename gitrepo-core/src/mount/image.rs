@@ -79,8 +79,7 @@ pub(super) fn attach(
     let target = directory::open(&mount.target, Role::Target)?;
     let copy_visible = || {
         let is_usable = |shown: &MountPoint| {
-            let has_label = shown.label() == mount.label.as_ref().map(|label| label.as_c_str().to_bytes());
-            has_label
+            shown.has_label(mount.label.as_ref())
                 && shown.image() == Some(image.path)
                 && shown.options.iter().all(|option| OPTIONS.contains(&option.as_str()))
         };
@@ -104,7 +103,7 @@ pub(super) fn attach(
     Hidden::mount_either(&files, loop_devices, mounter.strategy(), mounter.workdir())
         .and_then(|(filesystem, _)| filesystem.attach(target.as_fd()))
         .map_err(|(step, error)| {
-            let source = mount.explained(error);
+            let source = mount.explained((step, error));
             MountError::Attach { mount: Box::new(mount.clone()), step, source }
         })
 }

@@ -127,6 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::spec::Label;
 
     #[test]
     fn the_example_of_the_manual_page_is_understood() {
@@ -143,6 +144,23 @@ mod tests {
                 filesystem_options: vec!["rw".into(), "errors=continue".into()],
             }]
         );
+    }
+
+    #[test]
+    fn labels_of_filesystems_are_found_and_told_apart() {
+        let usual = Label::of_containers();
+        let table = format!(
+            "1 0 0:1 / /a ro - erofs /s/image ro,seclabel,context={usual},cache_strategy=readaround\n\
+             2 0 0:2 / /b ro - erofs /s/image ro,context=system_u:object_r:other_t:s0\n\
+             3 0 0:3 / /c ro - erofs /s/image ro,fscontext={usual},rootcontext={usual}\n"
+        );
+        let mounts = parse(table.as_bytes());
+        assert_eq!(mounts[0].label(), Some(usual.to_string().as_bytes()));
+        let other = Label::parse("system_u:object_r:other_t:s0-s0").unwrap();
+        let found = [Some(&usual), Some(&other), None]
+            .map(|label| mounts.iter().map(|mount| mount.has_label(label)).collect::<Vec<_>>());
+        assert_eq!(found, [[true, false, false], [false, true, false], [false, false, true]]);
+        assert!(has_labels(&mounts) && !has_labels(&mounts[1..]));
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(super) fn attach(mounter: &LinuxMounter, mount: &Mount, layers: &Layers<'_>)
     let is_usable = |shown: &MountPoint| is_usable(shown, layers.upper, mount.read_only);
     let copy_visible = || visible::copy(mounter, target.as_fd(), mount.read_only, is_usable, root_of);
     let failed = |(step, error)| {
-        let source = mount.explained(error);
+        let source = mount.explained((step, error));
         MountError::Attach { mount: Box::new(mount.clone()), step, source }
     };
     let begun = Instant::now();

@@ -49,13 +49,18 @@ fn set(label: &Label, directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Labe
     // The call for a name in an open directory is newer than the kernels of most nodes (Linux 6.13).
     let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name.to_bytes()].concat();
     let path = CString::new(path).map_err(|_| LabelFailure::Io(Errno::EINVAL.into()))?;
-    match sys::attribute::set(&path, ATTRIBUTE, label.as_c_str().to_bytes_with_nul()) {
-        Err(Errno::EINVAL) => {
-            let text = format!("{}; {}", Errno::EINVAL.desc(), label.advice());
-            Err(LabelFailure::Io(io::Error::new(io::ErrorKind::Unsupported, text)))
-        }
-        set => set.map_err(|error| LabelFailure::Io(error.into())),
-    }
+    let set = sys::attribute::set(&path, ATTRIBUTE, label.as_c_str().to_bytes_with_nul());
+    set.map_err(|error| LabelFailure::Io(explained(error, label)))
+}
+
+/// Says what to do if the policy has no such label (EINVAL), or forbids it (EACCES; EPERM where no policy decides).
+fn explained(error: Errno, label: &Label) -> io::Error {
+    let kind = match error {
+        Errno::EINVAL => io::ErrorKind::Unsupported,
+        Errno::EACCES | Errno::EPERM => io::ErrorKind::PermissionDenied,
+        _ => return error.into(),
+    };
+    io::Error::new(kind, format!("{}; {}", error.desc(), label.advice()))
 }
 
 struct Labelling<'a> {
@@ -73,5 +78,26 @@ impl Visitor for Labelling<'_> {
 
     fn failed(&self, _action: &'static str, _path: &CStr, error: Errno) -> LabelFailure {
         LabelFailure::Io(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_the_policy_says_what_to_set() {
+        let label = Label::of_containers();
+        for (errno, kind) in [
+            (Errno::EINVAL, io::ErrorKind::Unsupported),
+            (Errno::EACCES, io::ErrorKind::PermissionDenied),
+            (Errno::EPERM, io::ErrorKind::PermissionDenied),
+        ] {
+            let error = explained(errno, &label);
+            assert_eq!(error.kind(), kind);
+            let text = error.to_string();
+            assert!(text.starts_with(errno.desc()) && text.contains("set seLinuxContext"), "{text}");
+        }
+        assert_eq!(explained(Errno::ENOSPC, &label).raw_os_error(), Some(libc::ENOSPC));
     }
 }

@@ -26,24 +26,33 @@ impl Label {
         Self(c"system_u:object_r:container_file_t:s0".to_owned())
     }
 
-    /// Parses a context.
+    /// Parses a context. Of a range of equal levels, which a file does not need, takes the level: so the kernel shows it in
+    /// the mount table, by which a filesystem is found again.
     ///
     /// # Errors
     ///
     /// It has categories, or is none.
     pub fn parse(text: &str) -> Result<Self, LabelError> {
-        let parts: Vec<&str> = text.split(':').collect();
+        let mut parts: Vec<&str> = text.split(':').collect();
+        if let [.., level] = &mut parts[..]
+            && let Some((low, high)) = level.split_once('-')
+            && low == high
+        {
+            *level = low;
+        }
         let is_name = |part: &&str| {
             !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
         };
-        let label = (parts.len() == 4 && parts.iter().all(is_name)).then(|| CString::new(text).ok()).flatten();
+        let label =
+            (parts.len() == 4 && parts.iter().all(is_name)).then(|| CString::new(parts.join(":")).ok()).flatten();
         label.map(Self).ok_or_else(|| LabelError { text: text.chars().take(LONGEST).collect() })
     }
 
     /// Returns what to do if the kernel refuses it.
     pub(crate) fn advice(&self) -> String {
         format!(
-            "if this node's SELinux policy has no such label as {self}, set seLinuxContext to one that it has, or to null"
+            "if this node's SELinux policy has no such label as {self}, or forbids to give it to files, set seLinuxContext \
+             to one that it allows, or to null"
         )
     }
 
@@ -72,12 +81,16 @@ mod tests {
     fn a_label_has_four_parts_and_no_categories() {
         let usual = Label::of_containers();
         assert_eq!(Label::parse(&usual.to_string()).unwrap(), usual);
-        assert!(Label::parse("system_u:object_r:container_ro_file_t:s0-s0").is_ok());
+        for (level, kept) in [("s0-s0", "s0"), ("s15-s15", "s15"), ("s0-s1", "s0-s1")] {
+            let label = Label::parse(&format!("system_u:object_r:container_ro_file_t:{level}")).unwrap();
+            assert_eq!(label.to_string(), format!("system_u:object_r:container_ro_file_t:{kept}"));
+        }
         for wrong in [
             "",
             "x",
             "a:b:c",
             "a:b:c:",
+            "a:b:c:-",
             "system_u:object_r:container_file_t:s0:c1,c2",
             "system_u:object_r:container_file_t:s0,ro",
             "a:b:c d:s0",

@@ -77,7 +77,8 @@ impl SnapshotKey<'_> {
     fn options(&self) -> Vec<String> {
         let mut options = Vec::new();
         let mut add = |name: &str, value: &str| options.push(format!("{name}\0{value}"));
-        let TreeOptions { submodules, checkout, lfs, .. } = self.tree;
+        // Each is named, so that a new one is not forgotten. These are hashed in any case.
+        let TreeOptions { directory: _, subdirectory: _, symlinks: _, submodules, checkout, lfs } = self.tree;
         if !submodules.is_none() {
             add("submodules", &submodules.to_string());
         }
@@ -87,7 +88,7 @@ impl SnapshotKey<'_> {
         if *lfs {
             add("lfs", &lfs.to_string());
         }
-        if let Some(WorkingRepository { depth, branch, origin, .. }) = self.repository {
+        if let Some(WorkingRepository { depth, branch, origin }) = self.repository {
             add("gitDir", WORKING_REPOSITORY);
             add("depth", &depth.to_string());
             add("origin", origin);
@@ -196,6 +197,7 @@ mod tests {
             SnapshotKey { tree: &parts[7], ..key },
             SnapshotKey { tree: &parts[6], ..image },
             SnapshotKey { label: Some(&Label::of_containers()), ..key },
+            SnapshotKey { label: Some(&Label::parse("system_u:object_r:other_t:s0").unwrap()), ..key },
             image,
         ]
         .into_iter()
@@ -204,7 +206,7 @@ mod tests {
         .chain(repositories.iter().map(|repository| SnapshotKey { repository: Some(repository), ..image }))
         .map(|key| key.id())
         .collect();
-        assert_eq!(ids.len(), 29);
+        assert_eq!(ids.len(), 30);
         assert!(SnapshotId::try_from("../../etc".to_owned()).is_err());
     }
 

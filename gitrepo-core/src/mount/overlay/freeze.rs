@@ -61,7 +61,9 @@ fn remount(root: BorrowedFd<'_>) -> Result<(), FailedStep> {
 
 fn explained(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::EBUSY) => crate::mount::Explained::wrap("a file in it is open for writing", error),
+        Some(libc::EBUSY) => {
+            crate::mount::Explained::wrap("a file in it is open for writing, or was deleted and is still open", error)
+        }
         _ => error,
     }
 }
