@@ -49,9 +49,8 @@ fn set(label: &Label, directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Labe
     // The call for a name in an open directory is newer than the kernels of most nodes (Linux 6.13).
     let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name.to_bytes()].concat();
     let path = CString::new(path).map_err(|_| LabelFailure::Io(Errno::EINVAL.into()))?;
-    match sys::attribute::set(&path, ATTRIBUTE, label.as_c_str().to_bytes_with_nul()) {
-        set => set.map_err(|error| LabelFailure::Io(explained(error, label))),
-    }
+    let set = sys::attribute::set(&path, ATTRIBUTE, label.as_c_str().to_bytes_with_nul());
+    set.map_err(|error| LabelFailure::Io(explained(error, label)))
 }
 
 /// Says what to do if the policy has no such label (EINVAL), or forbids it (EACCES; EPERM where no policy decides).
