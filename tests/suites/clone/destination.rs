@@ -203,7 +203,7 @@ fn clone_below_another_repository_changes_nothing_of_it() {
     assert_tree(&mine.join("vendor/plain"), &bench.repository, &bench.commit);
     assert_eq!(content(), before);
     let head = |tree: &str| git::line(git::command(&mine.join(tree)).args(["rev-parse", "HEAD"]));
-    assert_eq!((head("vendor/kept"), head("vendor/plain")), (bench.commit.clone(), head(".")));
+    assert_eq!((head("vendor/kept"), head("vendor/plain")), (bench.commit, head(".")));
     let status = git::line(git::command(&mine).args(["status", "--porcelain"]));
     assert_eq!(status, "?? vendor/");
 }
