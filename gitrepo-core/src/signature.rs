@@ -1,7 +1,7 @@
 //! Signatures of commits and tags, checked against the keys that the admin trusts.
 //!
 //! Everything here works on the raw bytes of objects whose ids were computed from them. It runs in the confined verifier,
-//! without network, secret or `ssh-keygen`: OpenSSL does the arithmetic. Nothing is taken from a repository but the
+//! without network, secret, `ssh-keygen` or `gpg`: OpenSSL does the arithmetic. Nothing is taken from a repository but the
 //! signature: no key, no name and no configuration.
 
 use std::fmt;
@@ -19,10 +19,13 @@ use crate::spec::CommitId;
 
 mod armor;
 mod object_signature;
+mod openpgp;
 mod ssh;
 
 use object_signature::Format;
 use object_signature::ObjectSignature;
+
+pub(crate) use openpgp::read_keys as read_openpgp_keys;
 
 /// Longest signature with its armor that is read, in bytes. One with a certificate has a few thousand.
 const LONGEST: usize = 64 * 1024;
@@ -60,6 +63,8 @@ pub struct Requirement {
     pub on: On,
     /// A file of trusted SSH keys (ssh-keygen(1), "ALLOWED SIGNERS").
     pub allowed_signers: Option<TrustFile>,
+    /// A file of trusted OpenPGP keys, armored.
+    pub openpgp_keys: Option<TrustFile>,
 }
 
 /// A file of public keys.
@@ -77,9 +82,11 @@ impl Requirement {
     pub(crate) fn digest(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("gitrepo signatures 1 {:?}", self.on));
-        let text = self.allowed_signers.as_ref().map(|file| file.text.as_str());
-        hash.update(format!(" {:?}:", text.map(str::len)));
-        hash.update(text.unwrap_or_default());
+        for file in [&self.allowed_signers, &self.openpgp_keys] {
+            let text = file.as_ref().map(|file| file.text.as_str());
+            hash.update(format!(" {:?}:", text.map(str::len)));
+            hash.update(text.unwrap_or_default());
+        }
         digest::hex(&hash.finalize())
     }
 }
@@ -91,7 +98,8 @@ impl fmt::Display for Requirement {
             On::Tag => "a signature on the annotated tag that names it",
             On::Either => "a signature on the commit or on the annotated tag that names it",
         };
-        let files: Vec<&str> = self.allowed_signers.iter().map(|file| file.path.as_str()).collect();
+        let files = self.allowed_signers.iter().chain(&self.openpgp_keys);
+        let files: Vec<&str> = files.map(|file| file.path.as_str()).collect();
         write!(f, "{what} by a key of {}", files.join(" or "))
     }
 }
@@ -260,11 +268,16 @@ fn check_tag(
 
 fn check(requirement: &Requirement, signature: ObjectSignature, now: u64) -> Result<Signer, Flaw> {
     let ObjectSignature { format, armored, payload, time } = signature;
-    match (format, &requirement.allowed_signers) {
-        (Format::Ssh, Some(file)) => ssh::verify(&armored, &payload, &file.text, time.unwrap_or(now)),
-        (Format::Ssh, None) => Err(Flaw::new("is signed with an SSH key, and no allowedSigners are configured")),
-        (Format::OpenPgp, _) => Err(Flaw::new("is signed with OpenPGP, which this version cannot check")),
-        (Format::X509, _) => Err(Flaw::new("is signed with an X.509 certificate, which cannot be required")),
+    match (format, &requirement.allowed_signers, &requirement.openpgp_keys) {
+        (Format::Ssh, Some(file), _) => ssh::verify(&armored, &payload, &file.text, time.unwrap_or(now)),
+        (Format::Ssh, None, _) => Err(Flaw::new("is signed with an SSH key, and no allowedSigners are configured")),
+        (Format::OpenPgp, _, Some(file)) => openpgp::verify(&armored, &payload, &file.text, now),
+        (Format::OpenPgp, _, None) => {
+            let flaw = |key: String| Flaw::of_key(&key, "which is of OpenPGP, and no openpgpKeys are configured");
+            let nameless = || Flaw::new("is signed with an OpenPGP key, and no openpgpKeys are configured");
+            Err(openpgp::key_of(&armored).map_or_else(nameless, flaw))
+        }
+        (Format::X509, ..) => Err(Flaw::new("is signed with an X.509 certificate, which cannot be required")),
     }
 }
 

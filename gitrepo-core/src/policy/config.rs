@@ -329,7 +329,7 @@ impl Config {
             return invalid("nodeCredentials.secretDir", "must be an absolute path");
         }
         if self.signatures.iter().any(|rule| rule.files().next().is_none()) {
-            return invalid("signatures", "has a rule without keys: allowedSigners must be given");
+            return invalid("signatures", "has a rule without keys: allowedSigners or openpgpKeys must be given");
         }
         if !self.signatures.iter().flat_map(SignatureRule::files).all(|path| path.is_absolute()) {
             return invalid("signatures", "must name files of keys by absolute paths");

@@ -17,6 +17,7 @@ use super::PolicyError;
 use super::UrlPattern;
 use super::UrlPatternError;
 use crate::error::Cause;
+use crate::signature;
 use crate::signature::On;
 use crate::signature::Requirement;
 use crate::signature::TrustFile;
@@ -41,12 +42,21 @@ pub struct SignatureRule {
     /// A file of trusted SSH keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_signers: Option<PathBuf>,
+    /// A file of trusted OpenPGP keys, armored or binary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openpgp_keys: Option<PathBuf>,
 }
 
 impl SignatureRule {
     /// The files of keys.
     pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        self.allowed_signers.iter()
+        self.allowed_signers.iter().chain(&self.openpgp_keys)
+    }
+
+    fn requirement(&self) -> Result<Requirement, PolicyError> {
+        let allowed_signers = self.allowed_signers.as_deref().map(|path| read(path, ssh_keys)).transpose()?;
+        let openpgp_keys = self.openpgp_keys.as_deref().map(|path| read(path, openpgp_keys)).transpose()?;
+        Ok(Requirement { on: self.on, allowed_signers, openpgp_keys })
     }
 }
 
@@ -136,20 +146,25 @@ impl Policy {
     ///
     /// [`PolicyError::SignatureKeys`]: then nothing of the repository may be shown.
     pub fn required_signature(&self, url: &RepositoryUrl) -> Result<Option<Requirement>, PolicyError> {
-        let Some(rule) = self.signature_rule(url) else { return Ok(None) };
-        let allowed_signers = rule.allowed_signers.as_deref().map(read).transpose()?;
-        Ok(Some(Requirement { on: rule.on, allowed_signers }))
+        self.signature_rule(url).map(SignatureRule::requirement).transpose()
+    }
+
+    /// Returns why rules for signatures cannot be used, which refuse everything until their files of keys are corrected.
+    pub fn unusable_signature_rules(&self) -> impl Iterator<Item = (&RepositoryPattern, PolicyError)> {
+        let rules = self.config.signatures.iter();
+        rules.filter_map(|rule| rule.requirement().err().map(|error| (&rule.matches, error)))
     }
 }
 
 /// Reads a file of keys that not everybody can write.
-fn read(path: &Path) -> Result<TrustFile, PolicyError> {
-    let text = read_text(path)
+fn read(path: &Path, text: impl FnOnce(Vec<u8>) -> io::Result<String>) -> Result<TrustFile, PolicyError> {
+    let text = read_file(path)
+        .and_then(text)
         .map_err(|error| PolicyError::SignatureKeys { path: path.to_owned(), source: Cause::new(error) })?;
     Ok(TrustFile { path: path.display().to_string(), text })
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     // A pipe would block until somebody writes to it.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let found = file.metadata()?;
@@ -159,11 +174,17 @@ fn read_text(path: &Path) -> io::Result<String> {
     if found.mode() & 0o002 != 0 {
         return Err(io::Error::other("everybody can write to it; remove that permission"));
     }
-    let mut text = String::new();
-    file.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_LIMIT {
+    let mut content = Vec::new();
+    file.take(FILE_LIMIT + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > FILE_LIMIT {
         return Err(io::Error::other(format!("it has more than {FILE_LIMIT} bytes")));
     }
+    Ok(content)
+}
+
+/// The text of a file of SSH keys.
+fn ssh_keys(content: Vec<u8>) -> io::Result<String> {
+    let text = String::from_utf8(content).map_err(|_| io::Error::other("it is not a text"))?;
     if text.contains("PRIVATE KEY") {
         return Err(io::Error::other("it has a private key in it; only public keys belong there"));
     }
@@ -171,6 +192,10 @@ fn read_text(path: &Path) -> io::Result<String> {
         return Err(io::Error::other("it is not a text"));
     }
     Ok(text)
+}
+
+fn openpgp_keys(content: Vec<u8>) -> io::Result<String> {
+    signature::read_openpgp_keys(&content).map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -236,6 +261,7 @@ mod tests {
             matches: RepositoryPattern::parse(pattern).unwrap(),
             on,
             allowed_signers: None,
+            openpgp_keys: None,
         };
         let signatures = vec![
             rule("*", On::Tag),
@@ -258,6 +284,7 @@ mod tests {
             matches: RepositoryPattern::parse("https://h/*").unwrap(),
             on: On::Either,
             allowed_signers: Some(path.clone()),
+            openpgp_keys: None,
         }];
         let policy = Policy::new(Config { signatures, ..Config::for_person() });
         let required = |url: &str| policy.required_signature(&RepositoryUrl::parse(url).unwrap());
@@ -283,5 +310,31 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
         refused("not a file");
+    }
+
+    #[test]
+    fn s20_openpgp_keys_are_read_armored_and_binary_and_a_bad_file_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("keys.asc");
+        let signatures = vec![SignatureRule {
+            matches: RepositoryPattern::parse("*").unwrap(),
+            on: On::Either,
+            allowed_signers: None,
+            openpgp_keys: Some(path.clone()),
+        }];
+        let policy = Policy::new(Config { signatures, ..Config::for_person() });
+        let required = || policy.required_signature(&RepositoryUrl::parse("https://h/a").unwrap());
+        let armored = include_str!("../signature/vectors/openpgp/keys.asc");
+        std::fs::write(&path, armored).unwrap();
+        let found = required().unwrap().unwrap();
+        assert!(found.allowed_signers.is_none() && found.openpgp_keys.unwrap().text == armored);
+        assert_eq!(policy.unusable_signature_rules().count(), 0);
+        for content in [&b"-----BEGIN OPENSSH PRIVATE KEY-----\n"[..], b"", b"\x99\x01", &vec![b'#'; 600_000]] {
+            std::fs::write(&path, content).unwrap();
+            let error = required().unwrap_err();
+            assert!(error.kind() == Kind::FailedPrecondition && error.to_string().contains("keys.asc"), "{error}");
+            let unusable: Vec<_> = policy.unusable_signature_rules().collect();
+            assert!(unusable.len() == 1 && unusable[0].0.to_string() == "*" && unusable[0].1 == error);
+        }
     }
 }

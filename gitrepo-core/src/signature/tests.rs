@@ -22,7 +22,7 @@ const TAG: &[u8] = include_bytes!("vectors/v1.0.tag");
 
 fn required(on: On, allowed: &str) -> Requirement {
     let file = TrustFile { path: "/etc/gitrepo/allowed_signers".to_owned(), text: allowed.to_owned() };
-    Requirement { on, allowed_signers: Some(file) }
+    Requirement { on, allowed_signers: Some(file), openpgp_keys: None }
 }
 
 fn id(content: &[u8]) -> CommitId {
@@ -159,16 +159,19 @@ fn s20_a_signed_tag_vouches_for_its_commit_under_its_own_name_alone() {
 
 #[test]
 fn a_requirement_is_named_by_all_that_it_says() {
+    let keys = |text: &str| TrustFile { path: "/keys".to_owned(), text: text.to_owned() };
     let digests = [
         required(On::Commit, "a"),
         required(On::Tag, "a"),
         required(On::Commit, "b"),
-        Requirement { on: On::Commit, allowed_signers: None },
+        Requirement { on: On::Commit, allowed_signers: None, openpgp_keys: None },
+        Requirement { on: On::Commit, allowed_signers: None, openpgp_keys: Some(keys("a")) },
+        Requirement { on: On::Commit, allowed_signers: Some(keys("a")), openpgp_keys: Some(keys("a")) },
     ]
     .map(|requirement| requirement.digest());
     assert_eq!(digests.iter().collect::<std::collections::BTreeSet<_>>().len(), digests.len());
-    let moved = TrustFile { path: "/elsewhere".to_owned(), text: "a".to_owned() };
-    assert_eq!(Requirement { on: On::Commit, allowed_signers: Some(moved) }.digest(), digests[0]);
+    let moved = Requirement { on: On::Commit, allowed_signers: Some(keys("a")), openpgp_keys: None };
+    assert_eq!(moved.digest(), digests[0]);
 }
 
 proptest! {
