@@ -9,7 +9,9 @@ use std::time::Duration;
 use gitrepo_core::capabilities;
 use gitrepo_core::capabilities::Role;
 use gitrepo_core::error::Kind;
+use gitrepo_core::error::chain;
 use gitrepo_core::gateway::Gateway;
+use gitrepo_core::policy::Policy;
 use gitrepo_core::store::Store;
 use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Serving;
@@ -142,6 +144,13 @@ fn log_format(serving: &Serving) {
     }
 }
 
+/// Logs which rules for signatures refuse everything. Their files of keys are read at each use: correcting one is enough.
+fn log_unusable_rules(policy: &Policy) {
+    for (repositories, error) in policy.unusable_signature_rules() {
+        tracing::error!(%repositories, error = %chain(&error), "every volume that needs a signature will be refused");
+    }
+}
+
 /// The parts that live as long as the driver.
 struct Parts {
     settings: Settings,
@@ -176,6 +185,9 @@ impl Parts {
             store = %settings.config.store.display(),
             "starting"
         );
+        if has_node {
+            log_unusable_rules(gateway.policy());
+        }
         Self { settings, metrics, gateway, storage, jobs }
     }
 

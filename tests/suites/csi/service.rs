@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use serde_json::Value;
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::Scene;
 
@@ -126,6 +127,29 @@ fn the_log_and_the_metrics_name_the_format_of_volumes_and_why_it_is_no_image() {
         let call = lines.find(|line| line["method"] == "NodePublishVolume").expect("a line");
         assert_eq!(call["format"], format);
         scene.kubelet().must_tear_down(&pod, &volume);
+    }
+}
+
+#[test]
+fn s20_the_log_names_a_file_of_keys_that_cannot_be_used_when_the_driver_starts() {
+    let place = TempDir::new().unwrap();
+    let (bad, missing) = (place.path().join("bad.asc"), place.path().join("missing"));
+    fs::write(&bad, "no key\n").unwrap();
+    let signatures = json!([
+        { "match": "https://git.example.com/a/*", "openpgpKeys": bad },
+        { "match": "https://git.example.com/b/*", "allowedSigners": missing },
+    ]);
+    let Some(scene) = Scene::configured(&json!({ "signatures": signatures }), |server| server) else { return };
+    // Other repositories are not touched.
+    let volume = scene.inline("v").read_only();
+    let (pod, _) = scene.start_pod("pod", &volume);
+    scene.kubelet().must_tear_down(&pod, &volume);
+    let log = scene.node.log();
+    for (pattern, file) in [("a/*", &bad), ("b/*", &missing)] {
+        let line = log.lines().find(|line| line.contains(pattern)).expect("a line");
+        let line = serde_json::from_str::<Value>(line).unwrap();
+        let error = line["error"].as_str().unwrap();
+        assert!(line["level"] == "ERROR" && error.contains(file.to_str().unwrap()), "{line}");
     }
 }
 
