@@ -37,6 +37,8 @@ fi
 if [ "$scope" = tests ]; then
     has ssh-keygen || need openssh-client
     has sshd || need openssh-server
+    has gpg || need gpg
+    has gpg-agent || need gpg-agent
     has mkfs.ext4 || need e2fsprogs
     has fsck.erofs || need erofs-utils
     has unshare || need util-linux

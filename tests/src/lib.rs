@@ -60,6 +60,7 @@ pub mod manifests;
 pub mod name_server;
 pub mod namespace;
 pub mod odd;
+pub mod openpgp;
 pub mod person;
 pub mod pktline;
 pub mod process;

@@ -175,7 +175,8 @@ over! { csi flex; {
         s20_a_commit_needs_its_signature_and_the_refusal_names_the_key
         s20_a_tree_in_the_store_is_refused_once_its_signer_is_no_longer_allowed
         s20_a_signed_tag_vouches_for_a_commit_that_is_asked_for_by_that_tag
-        s20_pods_of_a_shared_copy_need_the_signature_too;
+        s20_pods_of_a_shared_copy_need_the_signature_too
+        s20_an_openpgp_signature_counts_and_the_refusal_names_the_key;
     together:
         many_pods_at_once_make_one_fetch_and_one_snapshot
         pods_that_start_at_once_share_one_copy

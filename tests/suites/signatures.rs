@@ -40,6 +40,8 @@ use gitrepo_tests::volumes::with;
 use serde_json::json;
 use tempfile::TempDir;
 
+mod openpgp;
+
 /// A repository, and a store whose programs come and go.
 struct Scene {
     repository: Repository,

@@ -6,7 +6,10 @@ use gitrepo_tests::git;
 use gitrepo_tests::kubelet::Driver;
 use gitrepo_tests::kubelet::Manifest;
 use gitrepo_tests::kubelet::Pod;
+use gitrepo_tests::openpgp;
+use gitrepo_tests::openpgp::OpenPgpKey;
 use gitrepo_tests::repository::Files;
+use gitrepo_tests::require;
 use gitrepo_tests::signing;
 use gitrepo_tests::signing::SigningKey;
 use serde_json::Value;
@@ -15,6 +18,9 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use super::Scene;
+
+/// A time long ago, in seconds since 1970: 2020-09-13.
+const LONG_AGO: u64 = 1_600_000_000;
 
 /// A node that wants the commits of every repository signed.
 struct Signed<D> {
@@ -26,8 +32,13 @@ struct Signed<D> {
 impl<D: Driver> Signed<D> {
     /// The commit of the branch `main` has no signature.
     fn new(on: &str) -> Option<Self> {
+        Self::with_keys(on, "allowedSigners", "allowed_signers")
+    }
+
+    /// The same with another file of keys: by its name in the rule and its own.
+    fn with_keys(on: &str, field: &str, file: &str) -> Option<Self> {
         let place = TempDir::new().unwrap();
-        let rule = json!({"match": "*", "on": on, "allowedSigners": place.path().join("allowed_signers")});
+        let rule = json!({"match": "*", "on": on, field: place.path().join(file)});
         let key = SigningKey::new();
         signing::write_allowed(&place.path().join("allowed_signers"), &[key.allowed("alice@example.com", "")]);
         let configuration = json!({"signatures": [rule], "log": {"level": "error"}});
@@ -195,4 +206,38 @@ pub(super) fn s20_pods_of_a_shared_copy_need_the_signature_too<D: Driver>() {
         signed.scene.tear_down(pod, &volume);
     }
     signed.scene.node.assert_nothing_set_up();
+}
+
+pub(super) fn s20_an_openpgp_signature_counts_and_the_refusal_names_the_key<D: Driver>() {
+    if !require::tool("gpg") {
+        return;
+    }
+    let Some(signed) = Signed::<D>::with_keys("either", "openpgpKeys", "keys.asc") else { return };
+    let (repository, file) = (&signed.scene.repository, signed.place.path().join("keys.asc"));
+    let failed = signed.scene.assert_not_set_up(&signed.volume("main"), &["keys.asc", "cannot be used"]);
+    D::assert_code(&failed, Code::FailedPrecondition);
+    let alice = OpenPgpKey::new("ed25519", "Alice <alice@example.com>");
+    let (bob, old) = (OpenPgpKey::new("rsa2048", "Bob"), OpenPgpKey::expiring("Old", LONG_AGO, "1y"));
+    openpgp::write_keys(&file, &[&alice, &old]);
+    signed.assert_refused("main", &[&signed.scene.commit, "is not signed", "keys.asc"]);
+    alice.sign_tag(repository, "v1.0", "main");
+    signed.assert_shown("v1.0");
+    for (name, key) in [("bob", &bob), ("old", &old)] {
+        repository.set_branch(name, "main");
+        key.sign_branch(repository, name);
+    }
+    repository.set_branch("ssh", "main");
+    signed.key.sign_branch(repository, "ssh");
+    alice.sign_branch(repository, "main");
+    signed.assert_shown("refs/heads/main");
+    let line = signed.audit().into_iter().rfind(|line| line["message"] == "published").unwrap();
+    assert_eq!(line["signer"], format!("Alice <alice@example.com> ({})", alice.fingerprint()), "{line}");
+    signed.assert_refused("bob", &[bob.fingerprint(), "which openpgpKeys does not have"]);
+    signed.assert_refused("old", &[old.fingerprint(), "which expired on Mon, 13 Sep 2021"]);
+    signed.assert_refused("ssh", &["no allowedSigners are configured"]);
+    // In the store is what no longer counts.
+    alice.revoke();
+    openpgp::write_keys(&file, &[&alice]);
+    signed.assert_refused("refs/heads/main", &[alice.fingerprint(), "which was revoked on"]);
+    signed.assert_refused("v1.0", &[alice.fingerprint(), "which was revoked on"]);
 }

@@ -7,7 +7,10 @@ use gitrepo_core::policy::Config;
 use gitrepo_core::policy::Offline;
 use gitrepo_core::volume::Outcome;
 use gitrepo_tests::http::HttpServer;
+use gitrepo_tests::openpgp;
+use gitrepo_tests::openpgp::OpenPgpKey;
 use gitrepo_tests::repository::Files;
+use gitrepo_tests::require;
 use gitrepo_tests::signing;
 use gitrepo_tests::signing::SigningKey;
 use gitrepo_tests::submodules::Submodule;
@@ -77,6 +80,29 @@ fn s20_a_signed_submodule_is_served_first_again_from_its_record_and_offline() {
     scene.node.reboot();
     let refused = scene.node.publish_as(&first, &token(Some(ALL))).unwrap_err();
     assert!(chain(&refused).contains("lib/sub"), "{}", chain(&refused));
+}
+
+#[test]
+fn s20_a_submodule_that_gpg_signed_is_served_while_its_key_is_in_the_file() {
+    if !require::tool("gpg") {
+        return;
+    }
+    let mut scene = Scene::new(|_| {});
+    let key = OpenPgpKey::new("ed25519", "Alice <alice@example.com>");
+    let signed = key.sign_branch(&scene.sub, "main");
+    let submodules = [Submodule { path: "lib/sub", url: "../sub.git", commit: &signed }];
+    scene.supers[0].commit("main", &with_submodules(Files::new(), &submodules));
+    let keys = scene.place.path().join("keys.asc");
+    openpgp::write_keys(&keys, &[&key]);
+    let rule = json!({"match": scene.server.url(&scene.sub), "on": "commit", "openpgpKeys": keys});
+    scene.node = node(&scene.place, |config| config.signatures = vec![serde_json::from_value(rule).unwrap()]);
+    let [first, again] = ["first", "again"].map(|pod| scene.request(0, pod));
+    assert!(scene.node.publish_as(&first, &token(Some(ALL))).is_ok());
+    openpgp::write_keys(&keys, &[&OpenPgpKey::new("ed25519", "Bob")]);
+    let refused = scene.node.publish_as(&again, &token(Some(ALL))).unwrap_err();
+    let words = chain(&refused);
+    assert_eq!(refused.kind(), Kind::PermissionDenied, "{words}");
+    assert!(words.contains("lib/sub") && words.contains(key.fingerprint()), "{words}");
 }
 
 #[test]
