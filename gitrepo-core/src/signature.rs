@@ -20,6 +20,7 @@ use crate::spec::CommitId;
 mod armor;
 mod object_signature;
 mod openpgp;
+mod public_key;
 mod ssh;
 
 use object_signature::Format;

@@ -15,6 +15,8 @@ use gitrepo_core::mount::MountPoint;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::spec::RelativePath;
+use gitrepo_core::testing::Overridden;
+use gitrepo_core::testing::Overrides;
 use gitrepo_core::testing::Verb;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::watch::Watch;
@@ -104,7 +106,11 @@ struct Breaking {
     trash: PathBuf,
 }
 
-impl Mounter for Breaking {
+impl Overrides for Breaking {
+    fn inner(&self) -> &dyn Mounter {
+        &*self.mounter
+    }
+
     fn attach(&self, mount: &Mount) -> Result<(), MountError> {
         fs::remove_dir(&self.trash).unwrap();
         fs::write(&self.trash, "").unwrap();
@@ -114,49 +120,13 @@ impl Mounter for Breaking {
             source: io::Error::from_raw_os_error(libc::EIO),
         })
     }
-
-    fn shows(&self, bind: &Mount) -> Result<bool, MountError> {
-        self.mounter.shows(bind)
-    }
-
-    fn unmount(&self, target: &Path) -> Result<usize, MountError> {
-        self.mounter.unmount(target)
-    }
-
-    fn list(&self) -> Result<Vec<MountPoint>, MountError> {
-        self.mounter.list()
-    }
-
-    fn check_images(&self, directory: &Path) -> Result<(), MountError> {
-        self.mounter.check_images(directory)
-    }
-
-    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
-        self.mounter.check_overlays(directory)
-    }
-
-    fn freeze(&self, target: &Path) -> Result<(), MountError> {
-        self.mounter.freeze(target)
-    }
-
-    fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError> {
-        self.mounter.replace(source, target)
-    }
-
-    fn can_replace(&self) -> bool {
-        self.mounter.can_replace()
-    }
-
-    fn sweep(&self) -> Result<usize, MountError> {
-        self.mounter.sweep()
-    }
 }
 
 pub(super) fn a_failure_that_could_not_be_undone_is_not_final(bench: &Bench) {
     let trash = bench.node.store().join("trash");
     let target = bench.node.target("pod");
     for request in [read_only(&bench.url(), &target), writable(&bench.url(), &target, 0)] {
-        let mounter = Breaking { mounter: Arc::clone(&bench.mounter), trash: trash.clone() };
+        let mounter = Overridden(Breaking { mounter: Arc::clone(&bench.mounter), trash: trash.clone() });
         let node = Node::new(&bench.home, config(bench.format), Arc::clone(&bench.worker), Arc::new(mounter));
         let error = node.publish(&request).unwrap_err();
         assert_eq!(error.kind(), Kind::Busy, "{error}");

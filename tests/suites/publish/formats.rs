@@ -10,9 +10,10 @@ use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Attachment;
 use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountError;
-use gitrepo_core::mount::MountPoint;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::SnapshotChoice;
+use gitrepo_core::testing::Overridden;
+use gitrepo_core::testing::Overrides;
 use gitrepo_core::volume::Format;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::Serving;
@@ -40,7 +41,11 @@ impl WithoutImages {
     }
 }
 
-impl Mounter for WithoutImages {
+impl Overrides for WithoutImages {
+    fn inner(&self) -> &dyn Mounter {
+        &*self.mounter
+    }
+
     fn attach(&self, mount: &Mount) -> Result<(), MountError> {
         if let Attachment::Image { .. } = mount.attachment {
             let source = io::Error::from_raw_os_error(libc::ENODEV);
@@ -49,42 +54,10 @@ impl Mounter for WithoutImages {
         self.mounter.attach(mount)
     }
 
-    fn shows(&self, mount: &Mount) -> Result<bool, MountError> {
-        self.mounter.shows(mount)
-    }
-
-    fn unmount(&self, target: &Path) -> Result<usize, MountError> {
-        self.mounter.unmount(target)
-    }
-
-    fn list(&self) -> Result<Vec<MountPoint>, MountError> {
-        self.mounter.list()
-    }
-
     fn check_images(&self, directory: &Path) -> Result<(), MountError> {
         self.trials.fetch_add(1, Ordering::Relaxed);
         let source = io::Error::new(io::ErrorKind::Unsupported, "this needs Linux 6.4");
         Err(MountError::NoImages { directory: directory.into(), step: "mount", source })
-    }
-
-    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
-        self.mounter.check_overlays(directory)
-    }
-
-    fn freeze(&self, target: &Path) -> Result<(), MountError> {
-        self.mounter.freeze(target)
-    }
-
-    fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError> {
-        self.mounter.replace(source, target)
-    }
-
-    fn can_replace(&self) -> bool {
-        self.mounter.can_replace()
-    }
-
-    fn sweep(&self) -> Result<usize, MountError> {
-        self.mounter.sweep()
     }
 }
 
@@ -94,8 +67,8 @@ fn with(bench: &Bench, choice: SnapshotChoice) -> Node {
 }
 
 /// The same on a kernel without images, and its mounter.
-fn without_images(bench: &Bench, choice: SnapshotChoice) -> (Node, Arc<WithoutImages>) {
-    let mounter = Arc::new(WithoutImages::new(&bench.mounter));
+fn without_images(bench: &Bench, choice: SnapshotChoice) -> (Node, Arc<Overridden<WithoutImages>>) {
+    let mounter = Arc::new(Overridden(WithoutImages::new(&bench.mounter)));
     (Node::new(&bench.home, config(choice), Arc::clone(&bench.worker), Arc::clone(&mounter) as _), mounter)
 }
 
@@ -116,7 +89,7 @@ pub(super) fn read_only_volumes_are_images_where_the_node_can_mount_them(bench: 
     node.unpublish(&request);
 
     let (node, mounter) = without_images(bench, SnapshotChoice::Auto);
-    assert_eq!(mounter.trials.load(Ordering::Relaxed), 0, "not before it matters");
+    assert_eq!(mounter.0.trials.load(Ordering::Relaxed), 0, "not before it matters");
     for _ in 0..2 {
         assert_eq!(node.publish(&request).unwrap().format, Format::Directory);
         bench.assert_shows(&request.target, &bench.commit);
@@ -126,7 +99,7 @@ pub(super) fn read_only_volumes_are_images_where_the_node_can_mount_them(bench: 
     let Serving { format: served, without_images: reason } = node.volumes.serving();
     assert_eq!(served, Format::Directory);
     assert!(reason.as_deref().is_some_and(|reason| reason.ends_with("this needs Linux 6.4")), "{reason:?}");
-    assert_eq!(mounter.trials.load(Ordering::Relaxed), 1, "once for all volumes");
+    assert_eq!(mounter.0.trials.load(Ordering::Relaxed), 1, "once for all volumes");
 
     let node = with(bench, SnapshotChoice::Directory);
     assert_eq!(node.publish(&request).unwrap().format, Format::Directory);

@@ -17,6 +17,7 @@ use gitrepo_core::mount::Mounter;
 use gitrepo_core::mount::linux::LinuxMounter;
 use gitrepo_core::spec::RelativePath;
 use gitrepo_core::store::Eviction;
+use gitrepo_core::testing::Overridden;
 use gitrepo_core::volume::Outcome;
 use gitrepo_tests::erofs::tools;
 use gitrepo_tests::fixtures;
@@ -251,7 +252,7 @@ fn a_shell_mounts_an_image_if_the_configuration_says_so() {
 }
 
 pub(super) fn a_node_without_images_says_so(bench: &Bench) {
-    let mounter = Arc::new(WithoutImages::new(&bench.mounter));
+    let mounter = Arc::new(Overridden(WithoutImages::new(&bench.mounter)));
     let node = Node::new(&bench.home, config(bench.format), Arc::clone(&bench.worker), mounter);
     let request = read_only(&bench.url(), &node.target("pod"));
     let error = node.publish(&request).unwrap_err();

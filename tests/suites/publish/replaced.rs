@@ -13,8 +13,9 @@ use std::thread;
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountError;
-use gitrepo_core::mount::MountPoint;
 use gitrepo_core::mount::Mounter;
+use gitrepo_core::testing::Overridden;
+use gitrepo_core::testing::Overrides;
 use gitrepo_core::testing::Verb;
 use gitrepo_core::volume::Format;
 use gitrepo_core::volume::PublishError;
@@ -185,33 +186,9 @@ struct Dying {
     beneath: bool,
 }
 
-impl Mounter for Dying {
-    fn attach(&self, mount: &Mount) -> Result<(), MountError> {
-        self.mounter.attach(mount)
-    }
-
-    fn shows(&self, mount: &Mount) -> Result<bool, MountError> {
-        self.mounter.shows(mount)
-    }
-
-    fn unmount(&self, target: &Path) -> Result<usize, MountError> {
-        self.mounter.unmount(target)
-    }
-
-    fn list(&self) -> Result<Vec<MountPoint>, MountError> {
-        self.mounter.list()
-    }
-
-    fn check_images(&self, directory: &Path) -> Result<(), MountError> {
-        self.mounter.check_images(directory)
-    }
-
-    fn check_overlays(&self, directory: &Path) -> Result<(), MountError> {
-        self.mounter.check_overlays(directory)
-    }
-
-    fn freeze(&self, target: &Path) -> Result<(), MountError> {
-        self.mounter.freeze(target)
+impl Overrides for Dying {
+    fn inner(&self) -> &dyn Mounter {
+        &*self.mounter
     }
 
     fn replace(&self, source: &Path, target: &Path) -> Result<(), MountError> {
@@ -230,21 +207,13 @@ impl Mounter for Dying {
         }
         panic!("the process dies here")
     }
-
-    fn can_replace(&self) -> bool {
-        self.mounter.can_replace()
-    }
-
-    fn sweep(&self) -> Result<usize, MountError> {
-        self.mounter.sweep()
-    }
 }
 
 pub(super) fn what_a_dead_process_has_begun_is_finished_or_undone(bench: &Bench) {
     for (request, beneath) in
         requests(bench).into_iter().flat_map(|request| [(request.clone(), false), (request, true)])
     {
-        let dying = Arc::new(Dying { mounter: Arc::clone(&bench.mounter), beneath });
+        let dying = Arc::new(Overridden(Dying { mounter: Arc::clone(&bench.mounter), beneath }));
         let dying = Node::new(&bench.home, config(bench.format), Arc::clone(&bench.worker), dying);
         let dies = || {
             bench.node.publish(&request).unwrap();
@@ -276,7 +245,7 @@ pub(super) fn what_a_dead_process_has_begun_is_finished_or_undone(bench: &Bench)
 
 /// A second pod of a volume comes when the first one's overlay was to become a copy, and the process had died.
 pub(super) fn pods_that_share_never_see_two_trees(bench: &Bench) {
-    let dying = Arc::new(Dying { mounter: Arc::clone(&bench.mounter), beneath: false });
+    let dying = Arc::new(Overridden(Dying { mounter: Arc::clone(&bench.mounter), beneath: false }));
     let dying = Node::new(&bench.home, config(bench.format), Arc::clone(&bench.worker), dying);
     let [_, first] = requests(bench);
     let second = shared(&bench.url(), "volume", &bench.node.target("second"));

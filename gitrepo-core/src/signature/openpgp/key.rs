@@ -1,10 +1,7 @@
 //! OpenPGP public keys (RFC 9580, section 5.5.2), and the signatures that they make. OpenSSL computes.
 
 use openssl::bn::BigNum;
-use openssl::bn::BigNumContext;
-use openssl::ec::EcGroup;
 use openssl::ec::EcKey;
-use openssl::ec::EcPoint;
 use openssl::ecdsa::EcdsaSig;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -14,15 +11,13 @@ use openssl::pkey::PKey;
 use openssl::pkey::Public;
 use openssl::pkey_ctx::PkeyCtx;
 use openssl::rsa::Padding;
-use openssl::rsa::Rsa;
 use openssl::sha::sha1;
 use openssl::sha::sha256;
 use openssl::sign::Verifier;
 
 use super::wire::Reader;
-
-/// Shortest and longest modulus of an RSA key, in bits. With a longer one, a signature takes long to check.
-const RSA_BITS: std::ops::RangeInclusive<i32> = 2048..=16384;
+use crate::signature::public_key;
+use crate::signature::public_key::RSA_BITS;
 
 /// The curves of ECDSA, by their object identifiers.
 pub(super) const CURVES: [(&[u8], Nid); 3] = [
@@ -201,27 +196,12 @@ fn identifier<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
 }
 
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Algorithm> {
-    let read = || -> Result<_, ErrorStack> {
-        let key = Rsa::from_public_components(BigNum::from_slice(modulus)?, BigNum::from_slice(exponent)?)?;
-        let (bits, length) = (key.n().num_bits(), key.size());
-        // A huge exponent would make the check slow.
-        let is_fit = RSA_BITS.contains(&bits) && key.e().num_bits() <= 64;
-        Ok(is_fit.then_some((PKey::from_rsa(key)?, length)))
-    };
-    let (key, length) = read().ok().flatten()?;
-    Some(Algorithm::Rsa(key, usize::try_from(length).ok()?))
+    public_key::rsa(modulus, exponent).map(|(key, length)| Algorithm::Rsa(key, length))
 }
 
 fn ecdsa(curve: &[u8], point: &[u8]) -> Option<Algorithm> {
     let (_, curve) = CURVES.into_iter().find(|(name, _)| *name == curve)?;
-    let read = || -> Result<EcKey<Public>, ErrorStack> {
-        let group = EcGroup::from_curve_name(curve)?;
-        let point = EcPoint::from_bytes(&group, point, &mut *BigNumContext::new()?)?;
-        let key = EcKey::from_public_key(&group, &point)?;
-        key.check_key()?;
-        Ok(key)
-    };
-    read().ok().map(Algorithm::Ecdsa)
+    public_key::ecdsa(curve, point).map(Algorithm::Ecdsa)
 }
 
 fn check_rsa(key: &PKey<Public>, hash: MessageDigest, digest: &[u8], value: &[u8]) -> Result<bool, ErrorStack> {

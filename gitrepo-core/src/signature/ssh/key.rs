@@ -3,10 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use openssl::bn::BigNum;
-use openssl::bn::BigNumContext;
-use openssl::ec::EcGroup;
 use openssl::ec::EcKey;
-use openssl::ec::EcPoint;
 use openssl::ecdsa::EcdsaSig;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -15,14 +12,11 @@ use openssl::nid::Nid;
 use openssl::pkey::Id;
 use openssl::pkey::PKey;
 use openssl::pkey::Public;
-use openssl::rsa::Rsa;
 use openssl::sha::sha256;
 use openssl::sign::Verifier;
 
 use super::wire::Reader;
-
-/// Shortest and longest modulus of an RSA key, in bits. With a longer one, a signature takes long to check.
-const RSA_BITS: std::ops::RangeInclusive<i32> = 2048..=16384;
+use crate::signature::public_key;
 
 /// A public key.
 pub(super) struct PublicKey<'a> {
@@ -131,28 +125,12 @@ fn ecdsa<'a>(reader: &mut Reader<'a>, name: &[u8], curve: Nid, digest: MessageDi
     if reader.string()? != name {
         return None;
     }
-    let point = reader.string()?;
-    let read = || -> Result<EcKey<Public>, ErrorStack> {
-        let group = EcGroup::from_curve_name(curve)?;
-        let point = EcPoint::from_bytes(&group, point, &mut *BigNumContext::new()?)?;
-        let key = EcKey::from_public_key(&group, &point)?;
-        key.check_key()?;
-        Ok(key)
-    };
-    read().ok().map(|key| Algorithm::Ecdsa(key, digest))
+    public_key::ecdsa(curve, reader.string()?).map(|key| Algorithm::Ecdsa(key, digest))
 }
 
 fn rsa<'a>(reader: &mut Reader<'a>) -> Option<Algorithm<'a>> {
     let (exponent, modulus) = (reader.positive()?, reader.positive()?);
-    let read = || -> Result<_, ErrorStack> {
-        let key = Rsa::from_public_components(BigNum::from_slice(modulus)?, BigNum::from_slice(exponent)?)?;
-        let (bits, length) = (key.n().num_bits(), key.size());
-        // A huge exponent would make the check slow.
-        let is_fit = RSA_BITS.contains(&bits) && key.e().num_bits() <= 64;
-        Ok(is_fit.then_some((PKey::from_rsa(key)?, length)))
-    };
-    let (key, length) = read().ok().flatten()?;
-    Some(Algorithm::Rsa(key, usize::try_from(length).ok()?))
+    public_key::rsa(modulus, exponent).map(|(key, length)| Algorithm::Rsa(key, length))
 }
 
 /// Passes over what follows the type of a key, and returns it.
