@@ -56,7 +56,7 @@ const TABLE: [Needed; 14] = {
         needed("NET_BIND_SERVICE", 10, "to take the git server's port on that loopback", &[Node, Controller]),
         needed("SETUID", 7, "to give a worker a user of its own", &[Node, Controller]),
         needed("SETGID", 6, "to give a worker a group of its own", &[Node, Controller]),
-        needed("SETPCAP", 8, "to take all capabilities from a worker for good", &[Node, Controller]),
+        needed("SETPCAP", 8, "to take all capabilities from a worker permanently", &[Node, Controller]),
         needed("KILL", 5, "to end a worker, whose user is another one", &[Node, Controller]),
         needed(
             "CHOWN",
