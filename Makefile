@@ -151,7 +151,7 @@ bench-docs: ## put the results of the last bench into README.md and docs/
 soak: ## run the tests of kills, failing disks, power failures and evictions for long (as root)
 	sh tests/soak.sh
 
-vm-test: ## run the tests of project quotas in a virtual machine with Debian's kernel (as root, on Debian)
+vm-test: ## run the tests of project quotas in a virtual machine with Debian's kernel (root on Debian; installs qemu)
 	sh tests/vm/run.sh
 
 e2e: ## run the scenes of tests/node on the cluster of KUBECONFIG, with a git server there

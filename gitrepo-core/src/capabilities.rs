@@ -45,7 +45,12 @@ const TABLE: [Needed; 14] = {
         Needed { name, number, reason, roles }
     }
     [
-        needed("SYS_ADMIN", 21, "to mount, and to make a worker's namespaces", &[Node, Controller]),
+        needed(
+            "SYS_ADMIN",
+            21,
+            "to mount, to make a worker's namespaces, and to set limits of project quotas",
+            &[Node, Controller],
+        ),
         needed("SYS_CHROOT", 18, "to make a worker's namespaces from within a chroot", &[Node, Controller]),
         needed("NET_ADMIN", 12, "to switch on the loopback of a worker's network", &[Node, Controller]),
         needed("NET_BIND_SERVICE", 10, "to take the git server's port on that loopback", &[Node, Controller]),
@@ -60,7 +65,12 @@ const TABLE: [Needed; 14] = {
             &[Node, Installer],
         ),
         needed("DAC_OVERRIDE", 1, "to read and delete files of workers and pods", &[Node, Installer]),
-        needed("FOWNER", 3, "to change modes of files of workers and pods", &[Node, Installer]),
+        needed(
+            "FOWNER",
+            3,
+            "to change modes of files of workers and pods, and to give those to projects",
+            &[Node, Installer],
+        ),
         needed("FSETID", 4, "to keep the set-group-id bit of directories of a pod's group", &[Node]),
         // An overlay does what a pod asks for with the capabilities of whoever mounted it.
         needed("MKNOD", 27, "to let a pod that may do so make devices in a writable volume", &[Node]),

@@ -263,6 +263,14 @@ impl Projects {
         }
     }
 
+    /// Removes the limit of the layer with this mark, until [`Projects::renew`].
+    pub(crate) fn lift(&self, mark: &Path) {
+        let lifted = self.project_of(mark).map(|project| self.quota.limit(mark, project, 0));
+        if let Some(Err(error)) = lifted {
+            tracing::warn!(mark = %mark.display(), %error, "cannot lift the limit of what is written to a volume");
+        }
+    }
+
     /// Notes that the layer with this mark is about to be discarded.
     pub(crate) fn release(&self, mark: &Path) {
         let project = self.project_of(mark);
@@ -302,6 +310,10 @@ impl Projects {
         let is_leftover = usage.inodes == 0 && usage.limit > 0;
         if is_leftover {
             self.quota.limit(place, project, 0)?;
+            // Another process may have cleared it, and a third one claimed it, since it was looked at.
+            if self.quota.usage(place, project)?.inodes > 0 {
+                self.limit(place, project)?;
+            }
         }
         Ok(is_leftover)
     }

@@ -52,7 +52,6 @@ mod room;
 mod show;
 mod sweep;
 mod unpublish;
-mod untouched;
 mod written;
 
 use format::Trial;

@@ -364,8 +364,7 @@ over! {
             an_overlay_that_is_written_or_has_other_targets_stays
             a_failure_leaves_the_overlay
             what_a_dead_process_has_begun_is_finished_or_undone
-            pods_that_share_never_see_two_trees
-            directories_that_the_kubelet_made_become_part_of_the_copy;
+            pods_that_share_never_see_two_trees;
     }
 }
 

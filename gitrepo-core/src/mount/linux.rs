@@ -217,10 +217,14 @@ fn bind_beneath(source: BorrowedFd<'_>, covering: OwnedFd) -> Result<(), FailedS
     sys::mount::attach_beneath(tree.as_fd(), covering.as_fd()).map_err(|error| ("move_mount beneath", error.into()))
 }
 
-/// Whether a mount that is hidden beneath another shows this directory. Its path in the filesystem is a part of the whole.
+/// How many of the last names of a path tell a directory of a store from every other: two of them are hashes.
+const TELLING: usize = 3;
+
+/// Whether a mount that is hidden beneath another shows this directory. The table tells its path in the filesystem, which
+/// may be mounted anywhere.
 fn is_bind_of(mount: &MountPoint, source: &Path) -> bool {
-    let inside = mount.root.strip_prefix("/").unwrap_or(&mount.root);
-    mount.upper().is_none() && mount.image().is_none() && inside != Path::new("") && source.ends_with(inside)
+    let tail = |path: &Path| path.iter().rev().take(TELLING).map(ToOwned::to_owned).collect::<Vec<_>>();
+    mount.upper().is_none() && mount.image().is_none() && tail(&mount.root) == tail(source)
 }
 
 /// Returns a mount of a directory that is attached nowhere yet.

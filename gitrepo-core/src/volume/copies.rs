@@ -218,7 +218,9 @@ impl Volumes {
         }
         std::fs::create_dir(made).map_err(StoreError::io("make", made))?;
         self.projects.assign(made, project).map_err(StoreError::io("limit", made))?;
-        let reserve = Reserve::new(made.to_owned(), config.cache.reserve_bytes).making_room(self.room());
+        // Of a directory with a quota, statfs(2) tells what is left of that.
+        let place = made.parent().unwrap_or(made).to_owned();
+        let reserve = Reserve::new(place, config.cache.reserve_bytes).making_room(self.room());
         let access = if writers.group == GroupAccess::Write { Writers::Group } else { Writers::Owner };
         snapshot::copy(tree, made, writers.owner(), access, reserve, cancel)?;
         let (options, shown) = (&meta.tree, meta.working_repository.as_ref());

@@ -7,6 +7,7 @@
 //! The copy is made while nobody is locked out. Under the locks, the record comes first: from then on whoever finds the
 //! overlay there puts the copy in its place.
 
+use std::fs;
 use std::path::Path;
 
 use super::PublishError;
@@ -14,7 +15,6 @@ use super::Volumes;
 use super::attach::PublishLocks;
 use super::copies::Destination;
 use super::copies::Source;
-use super::untouched;
 use crate::error::Kind;
 use crate::error::chain;
 use crate::mount::MountError;
@@ -102,7 +102,8 @@ impl Volumes {
 
     fn is_untouched(&self, record: &Record) -> Result<bool, StoreError> {
         let upper = self.layer_of(record).upper();
-        untouched::has_only_directories(&upper).map_err(StoreError::io("list", &upper))
+        let first = fs::read_dir(&upper).map_err(StoreError::io("list", &upper))?.next();
+        Ok(first.is_none())
     }
 
     /// Copies what is under a layer.
@@ -110,12 +111,16 @@ impl Volumes {
         let outdated = || PublishError::Outdated { target: record.target.clone() };
         let snapshot = self.store.snapshot(&record.snapshot)?.ok_or_else(outdated)?;
         let writers = record.ownership.unwrap_or(Ownership::ROOT);
-        // The layer's quota becomes that of the copy.
-        let project = self.projects.project_of(&self.layer_of(record).quota_mark());
-        self.with_tree(&snapshot, &watch.cancel, |tree| {
+        // The copy joins the layer's project. As for every copy, its quota counts from the moment that it is complete.
+        let mark = self.layer_of(record).quota_mark();
+        let project = self.projects.project_of(&mark);
+        self.projects.lift(&mark);
+        let copied = self.with_tree(&snapshot, &watch.cancel, |tree| {
             let source = Source { tree, meta: snapshot.meta() };
             self.copy_tree(source, Destination { made, project, writers }, &watch.cancel)
-        })
+        });
+        self.projects.renew(&mark);
+        copied
     }
 
     /// Installs a copy and shows it in the place of the layer. On failure, the target shows the layer, and is recorded so.
@@ -133,8 +138,6 @@ impl Volumes {
         }
         // Again: the copy took its time.
         self.check_replaceable(record)?;
-        let upper = self.layer_of(record).upper();
-        untouched::add_directories(&upper, made).map_err(StoreError::io("copy", &upper))?;
         let shows = if record.shows.is_shared() { Shows::SharedCopy } else { Shows::Copy };
         let copied = Record { shows, ..record.clone() };
         self.try_install(&held, &copied, staging, made).inspect_err(|_| {
@@ -193,6 +196,10 @@ impl Volumes {
         }
         let held = PublishLocks { slot: &slot, volume: self.lock_if_shared(&record, &watch.cancel)? };
         if !self.is_untouched(&record)? {
+            // Another target may show the copy, and what was written to it.
+            if record.shows.is_shared() && !self.sharers_but(&record.volume_id, &record.target)?.is_empty() {
+                return Err(PublishError::LayerWritten { target: record.target });
+            }
             let shows = if record.shows.is_shared() { Shows::SharedLayer } else { Shows::Layer };
             self.keep_layer(&held, &Record { shows, ..record.clone() })?;
             return Err(PublishError::LayerWritten { target: record.target });

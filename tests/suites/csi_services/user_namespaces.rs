@@ -13,6 +13,7 @@ use gitrepo_core::testing::FakeQuota;
 use gitrepo_csi::proto::csi::v1::NodePublishVolumeRequest;
 
 use super::Bench;
+use super::housekeeping;
 
 /// Makes the directory of a pod as the kubelet does, and returns the target of its volume.
 fn target_of(bench: &Bench, pod: &str) -> PathBuf {
@@ -140,6 +141,8 @@ fn the_copy_has_the_quota_of_the_layer() {
     assert_eq!(quota.project_of(&upper.with_file_name("copy")).unwrap(), project);
     quota.write(project, 12_345);
     assert_eq!(bench.stats("csi-mapped", &target).unwrap().usage[0].used, 12_345);
+    assert_eq!(quota.limits().into_keys().collect::<Vec<_>>(), [project], "the limit counts again");
     unpublish(&bench, "mapped", &target);
+    bench.runtime.block_on(housekeeping(&bench).once());
     assert!(quota.limits().is_empty(), "{:?}", quota.limits());
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,6 @@ use gitrepo_core::credentials::Credentials;
 use gitrepo_core::error::Kind;
 use gitrepo_core::mount::Mount;
 use gitrepo_core::mount::MountError;
-use gitrepo_core::mount::MountPoint;
 use gitrepo_core::mount::Mounter;
 use gitrepo_core::policy::Config;
 use gitrepo_core::spec::RelativePath;

@@ -265,15 +265,3 @@ pub(super) fn pods_that_share_never_see_two_trees(bench: &Bench) {
         bench.node.assert_nothing_published();
     }
 }
-
-/// The kubelet makes the directory of a `subPath` before it starts a container.
-pub(super) fn directories_that_the_kubelet_made_become_part_of_the_copy(bench: &Bench) {
-    for request in requests(bench) {
-        bench.node.publish(&request).unwrap();
-        fs::create_dir_all(request.target.join("cache/of-the-pod")).unwrap();
-        assert!(replace(&bench.node, &request).unwrap());
-        assert!(request.target.join("cache/of-the-pod").is_dir());
-        bench.node.unpublish(&request);
-    }
-    bench.node.assert_nothing_published();
-}

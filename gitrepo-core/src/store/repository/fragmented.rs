@@ -54,11 +54,16 @@ impl Store {
     }
 }
 
-/// The number of files with this end in a directory of a repository, and their length in bytes.
+/// A file of this length or more, in bytes, is no fragment: one download of Git LFS leaves many of these, and nothing would
+/// be gained by writing them again.
+const WHOLE: u64 = 64 << 20;
+
+/// The number of fragments with this end in a directory of a repository, and the length of all such files in bytes.
 fn count(repository: &Repository, directory: &str, end: &str) -> Result<(usize, u64), StoreError> {
     let files = optional(durable::entries(&repository.path().join(directory)))?.unwrap_or_default();
     let files = files.iter().filter(|file| file.extension() == Some(OsStr::new(end)));
     // One that is gone meanwhile has no length.
     let lengths: Vec<u64> = files.map(|file| file.symlink_metadata().map_or(0, |found| found.len())).collect();
-    Ok((lengths.len(), lengths.iter().sum()))
+    let fragments = lengths.iter().filter(|length| **length < WHOLE).count();
+    Ok((fragments, lengths.iter().sum()))
 }

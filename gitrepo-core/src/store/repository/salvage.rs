@@ -170,7 +170,10 @@ impl Taken {
     fn add_whole(&self, repository: &Repository) -> Result<usize, StoreError> {
         let (fetched, owner) = (&self.left.fetched, Owner::ourselves());
         self.write(adopt::SHALLOW, fetched.shallow()?.as_deref())?;
-        self.write(lfs::KNOWN, self.left.objects.as_deref())?;
+        // Another fetch that died may have left objects there first.
+        let known = lfs::Known::read(&repository.path).map_err(StoreError::io("read", &repository.path))?;
+        let objects = self.left.objects.as_deref().and_then(|noted| known.with(noted));
+        self.write(lfs::KNOWN, objects.as_ref().map(|objects| objects.as_bytes()))?;
         let packs = self.moved.names_of(&adopt::HISTORY)?.len();
         if packs == 0 {
             return Ok(0);
