@@ -31,6 +31,10 @@ pub(crate) use openpgp::read_keys as read_openpgp_keys;
 /// Longest signature with its armor that is read, in bytes. One with a certificate has a few thousand.
 const LONGEST: usize = 64 * 1024;
 
+/// The version of the check. Raise it with every change that refuses more: what an earlier one accepted is then checked
+/// again, and no verdict outlives the defect that led to it.
+const CHECK: u32 = 2;
+
 /// Which object must be signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -79,10 +83,14 @@ pub struct TrustFile {
 }
 
 impl Requirement {
-    /// Names what is required: another keys file, or another content of it, is another requirement.
+    /// Names what is required: another keys file, another content of it, or a stricter check is another requirement.
     pub(crate) fn digest(&self) -> String {
+        self.digest_by(CHECK)
+    }
+
+    fn digest_by(&self, check: u32) -> String {
         let mut hash = Sha256::new();
-        hash.update(format!("gitrepo signatures 1 {:?}", self.on));
+        hash.update(format!("gitrepo signatures {check} {:?}", self.on));
         for file in [&self.allowed_signers, &self.openpgp_keys] {
             let text = file.as_ref().map(|file| file.text.as_str());
             hash.update(format!(" {:?}:", text.map(str::len)));

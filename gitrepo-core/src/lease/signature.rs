@@ -81,11 +81,11 @@ impl Snapshots {
     /// Where nobody asked the remote about a ref, as for a record, the tag counts that it named before.
     fn known_signer(&self, wanted: Wanted<'_>, resolved: &Resolved, requirement: &Requirement) -> Option<Signer> {
         let (access, digest) = (self.store.access(), requirement.digest());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = SystemTime::now();
         let verdict = |reference: Option<&str>| {
             let judged = Judged { commit: &resolved.commit, reference, requirement: &digest };
             let verdict = access.verdict(wanted.credential, &judged)?;
-            verdict.signer.until.is_none_or(|until| now <= until).then_some(verdict)
+            counts_at(&verdict.signer, now).then_some(verdict)
         };
         if let Some(found) = verdict(None) {
             return Some(found.signer);
@@ -163,6 +163,12 @@ impl Snapshots {
         };
         Some(check_it())
     }
+}
+
+/// Whether a verdict still counts. With a clock before 1970, nobody knows that of a key that ends.
+fn counts_at(signer: &Signer, now: SystemTime) -> bool {
+    let now = now.duration_since(UNIX_EPOCH).map(|now| now.as_secs());
+    signer.until.is_none_or(|until| now.is_ok_and(|now| now <= until))
 }
 
 /// What is required of a commit.
@@ -246,5 +252,25 @@ fn named_now(session: &mut Session<'_>, resolved: &Resolved, reference: String) 
         // The tag is gone.
         Err(error) if error.is_missing_revision() => Ok(resolved.clone()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn s20_a_verdict_counts_until_its_key_ends_and_never_by_a_clock_before_1970() {
+        let signer = |until| Signer { key: "key".to_owned(), name: "name".to_owned(), tag: false, until };
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let before = UNIX_EPOCH - Duration::from_secs(1);
+        assert!(counts_at(&signer(Some(7)), at(7)));
+        assert!(!counts_at(&signer(Some(7)), at(8)));
+        assert!(!counts_at(&signer(Some(7)), before));
+        for now in [at(0), at(8), before] {
+            assert!(counts_at(&signer(None), now));
+        }
     }
 }

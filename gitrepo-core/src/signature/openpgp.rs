@@ -43,11 +43,28 @@ pub(crate) enum KeysError {
         /// Counted from 1.
         line: usize,
     },
+    /// A revocation that gpg made in advance, with a colon before it against use by mistake.
+    #[error(
+        "line {line} begins with a colon, as gpg writes revocations that it makes in advance: add only the block, without \
+         the colon and the text above it"
+    )]
+    Colon {
+        /// Counted from 1.
+        line: usize,
+    },
     /// A block without end, or with something else in it than base64.
     #[error("the PGP PUBLIC KEY BLOCK of line {line} is malformed or cut off")]
     Block {
         /// Counted from 1.
         line: usize,
+    },
+    /// More packets than are looked at.
+    #[error(
+        "it has more than {most} packets in it: keys, user IDs and signatures; gpg leaves most out with --export-options export-minimal"
+    )]
+    Many {
+        /// How many are looked at.
+        most: usize,
     },
     /// A packet without end.
     #[error("its keys are malformed or cut off")]
@@ -121,10 +138,13 @@ fn signatures(block: &[u8]) -> Result<Vec<Result<Signature<'_>, Flaw>>, Flaw> {
         if all.len() == MOST {
             return Err(Flaw::new(format!("has more than {MOST} OpenPGP signatures")));
         }
-        all.push(Signature::read(packet.body).ok_or_else(|| match packet.body.first() {
-            Some(4 | 6) | None => malformed(),
-            Some(version) => Flaw::new(format!("has an OpenPGP signature of version {version}, not of 4 or 6")),
-        }));
+        all.push(match (packet.body.first(), Signature::read(packet.body)) {
+            (Some(4 | 6), Ok(signature)) if signature.is_dated() => Ok(signature),
+            (Some(4 | 6) | None, _) => Err(malformed()),
+            (Some(version), _) => {
+                Err(Flaw::new(format!("has an OpenPGP signature of version {version}, not of 4 or 6")))
+            }
+        });
     }
     Ok(all)
 }
@@ -162,7 +182,6 @@ fn check_with(key: Candidate<'_, '_>, signature: &Signature<'_>, payload: &[u8],
     if let Some(weakness) = public.weakness() {
         return Err(flaw(weakness));
     }
-    let standing = key.standing(now).map_err(flaw)?;
     let end = signature.check(now).map_err(|reason| flaw(format!("but the signature {reason}")))?;
     if signature.created < public.created {
         return Err(flaw(format!("but dated before the key was made, on {}", moment(public.created))));
@@ -170,6 +189,8 @@ fn check_with(key: Candidate<'_, '_>, signature: &Signature<'_>, payload: &[u8],
     if !signature.is_by(public, &[payload]) {
         return Err(flaw("but the signature is not of this content".into()));
     }
+    // Last, because it takes the longest: only a key's own signature makes anybody compute this.
+    let standing = key.standing(now).map_err(flaw)?;
     // The last second is the one before the first at which it no longer counts.
     let until = [end, standing.end].into_iter().flatten().min().map(|end| end.saturating_sub(1));
     Ok(Signer { name: standing.owner.unwrap_or_else(|| name.clone()), key: name, tag: false, until })

@@ -172,6 +172,9 @@ fn a_requirement_is_named_by_all_that_it_says() {
     assert_eq!(digests.iter().collect::<std::collections::BTreeSet<_>>().len(), digests.len());
     let moved = Requirement { on: On::Commit, allowed_signers: Some(keys("a")), openpgp_keys: None };
     assert_eq!(moved.digest(), digests[0]);
+    // What an earlier check accepted is checked again.
+    assert_eq!(moved.digest(), moved.digest_by(CHECK));
+    assert_ne!(moved.digest(), moved.digest_by(CHECK - 1));
 }
 
 proptest! {

@@ -32,10 +32,20 @@ pub(super) fn keys(text: &str) -> Result<Vec<u8>, KeysError> {
         } else if line.contains("PRIVATE KEY") {
             return Err(KeysError::Secret);
         } else if !line.is_empty() && !line.starts_with('#') {
-            return Err(KeysError::Line { line: number });
+            return Err(foreign(text, number));
         }
     }
     Ok(decoded)
+}
+
+/// Why a text with a line outside of the armor cannot be used. In front of a revocation that gpg makes with each key, it
+/// writes for whom that is, and a colon, so that nobody imports it by mistake.
+fn foreign(text: &str, line: usize) -> KeysError {
+    let colon = format!(":{}", begin(KEYS));
+    match text.lines().position(|line| line.trim_end() == colon) {
+        Some(before) => KeysError::Colon { line: before + 1 },
+        None => KeysError::Line { line },
+    }
 }
 
 /// Puts keys into one block.
@@ -120,6 +130,9 @@ mod tests {
         assert_eq!(keys(&text).unwrap(), b"abcabc");
         assert_eq!(keys("").unwrap(), b"");
         assert!(matches!(keys(&format!("{block}\nAlice:\n{block}")), Err(KeysError::Line { line: 6 })));
+        let in_advance = format!("{block}This is a revocation certificate\n\n:{block}");
+        assert_eq!(keys(&in_advance), Err(KeysError::Colon { line: 7 }));
+        assert_eq!(keys(&in_advance.replace("This", "# This")), Err(KeysError::Colon { line: 7 }));
         let cut = format!("# one\n{}", block.replace("-----END", "----END"));
         assert!(matches!(keys(&cut), Err(KeysError::Block { line: 2 })));
     }

@@ -15,11 +15,13 @@ pub(super) struct Hash {
 }
 
 impl Hash {
-    /// `None` if it is unknown, or so broken that not even a revocation is believed.
+    /// `None` if it is unknown. The weak ones are here to find out who made a signature: a key is restricted with them, too.
     pub(super) fn of(number: u8) -> Option<Self> {
         let hash = |name, function, salt, is_strong| Some(Self { name, function, salt, is_strong });
         match number {
+            1 => hash("MD5", MessageDigest::md5(), 0, false),
             2 => hash("SHA-1", MessageDigest::sha1(), 0, false),
+            3 => hash("RIPEMD-160", MessageDigest::ripemd160(), 0, false),
             8 => hash("SHA-256", MessageDigest::sha256(), 16, true),
             9 => hash("SHA-384", MessageDigest::sha384(), 24, true),
             10 => hash("SHA-512", MessageDigest::sha512(), 32, true),
@@ -32,14 +34,11 @@ impl Hash {
 
     /// Why it does not count, if so.
     pub(super) fn weakness(number: u8) -> Option<String> {
-        let name = match (number, Self::of(number)) {
-            (_, Some(hash)) if hash.is_strong => return None,
-            (_, Some(hash)) => hash.name,
-            (1, None) => "MD5",
-            (3, None) => "RIPEMD-160",
-            (_, None) => return Some(format!("an unknown hash (algorithm {number})")),
-        };
-        Some(format!("the hash {name}, which is too weak: SHA-256 is the least"))
+        match Self::of(number) {
+            Some(hash) if hash.is_strong => None,
+            Some(hash) => Some(format!("the hash {}, which is too weak: SHA-256 is the least", hash.name)),
+            None => Some(format!("an unknown hash (algorithm {number})")),
+        }
     }
 
     /// `None` if it cannot be computed.

@@ -129,6 +129,10 @@ impl<'a> PublicKey<'a> {
         hex(&self.fingerprint)
     }
 
+    pub(super) fn fingerprint(&self) -> &[u8] {
+        &self.fingerprint
+    }
+
     /// Whether a signature that names its key so may be this one's.
     pub(super) fn is(&self, issuer: Issuer<'_>) -> bool {
         issuer.is(&self.fingerprint)

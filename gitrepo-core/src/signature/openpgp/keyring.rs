@@ -9,6 +9,8 @@ use super::certificate::User;
 use super::key::Issuer;
 use super::key::PublicKey;
 use super::kind;
+use super::packet::Signature;
+use super::packet::Unread;
 use super::wire::Packet;
 use super::wire::Reader;
 
@@ -26,12 +28,15 @@ const PADDING: u8 = 21;
 /// Packets of this type and above may be passed over by those who do not know them.
 const PRIVATE_USE: u8 = 40;
 
+/// Most packets of a file that are looked at. A key that thousands signed has fewer.
+const MOST: usize = 10_000;
+
 /// The keys of a file.
 #[derive(Debug)]
 pub(super) struct Keyring<'a> {
     certificates: Vec<Certificate<'a>>,
-    /// Of keys, wherever they stand in the file: gpg writes a revocation certificate without its key.
-    revocations: Vec<&'a [u8]>,
+    /// Of keys and subkeys, wherever they stand in the file: gpg writes a revocation certificate without its key.
+    revocations: Vec<Signature<'a>>,
 }
 
 /// A key or subkey of a keyring.
@@ -39,7 +44,7 @@ pub(super) struct Keyring<'a> {
 pub(super) struct Candidate<'b, 'a> {
     certificate: &'b Certificate<'a>,
     subkey: Option<&'b Subkey<'a>>,
-    revocations: &'b [&'a [u8]],
+    keyring: &'b Keyring<'a>,
 }
 
 /// Where the next signature belongs.
@@ -58,7 +63,12 @@ impl<'a> Keyring<'a> {
     pub(super) fn read(packets: &'a [u8]) -> Result<Self, KeysError> {
         let mut keyring = Self { certificates: Vec::new(), revocations: Vec::new() };
         let (mut reader, mut current, mut place) = (Reader(packets), None, Place::Nowhere);
+        let mut count = 0;
         while !reader.is_at_end() {
+            count += 1;
+            if count > MOST {
+                return Err(KeysError::Many { most: MOST });
+            }
             let packet = reader.packet().ok_or(KeysError::Packet)?;
             match packet.kind {
                 PUBLIC_KEY => {
@@ -67,10 +77,24 @@ impl<'a> Keyring<'a> {
                 }
                 SECRET_KEY | SECRET_SUBKEY => return Err(KeysError::Secret),
                 MARKER | TRUST | PADDING | PRIVATE_USE.. => {}
-                SIGNATURE if packet.body.get(1) == Some(&kind::REVOKED_KEY) => keyring.revocations.push(packet.body),
-                SIGNATURE | USER_ID | USER_ATTRIBUTE | PUBLIC_SUBKEY => {
+                SIGNATURE => {
+                    let signature = Signature::read(packet.body);
                     let certificate = current.and_then(|index: usize| keyring.certificates.get_mut(index));
-                    place = certificate.map_or(place, |certificate| add(certificate, packet, place));
+                    match (signature, certificate) {
+                        (Ok(signature), _) if kind::is_revocation(signature.kind) => {
+                            keyring.revocations.push(signature)
+                        }
+                        // Nobody can tell of which key.
+                        (Err(Unread::Malformed), _) if packet.body.get(1).copied().is_some_and(kind::is_revocation) => {
+                            return Err(KeysError::Packet);
+                        }
+                        (signature, Some(certificate)) => add_signature(certificate, signature, place),
+                        (_, None) => {}
+                    }
+                }
+                USER_ID | USER_ATTRIBUTE | PUBLIC_SUBKEY => {
+                    let certificate = current.and_then(|index: usize| keyring.certificates.get_mut(index));
+                    place = certificate.map_or(place, |certificate| add(certificate, packet));
                 }
                 kind => return Err(KeysError::Foreign { kind }),
             }
@@ -89,13 +113,23 @@ impl<'a> Keyring<'a> {
 
     /// The keys and subkeys that may have made a signature.
     pub(super) fn named<'b>(&'b self, issuer: Issuer<'b>) -> impl Iterator<Item = Candidate<'b, 'a>> {
-        let revocations = &self.revocations[..];
         let all = self.certificates.iter().flat_map(move |certificate| {
             let subkeys = certificate.subkeys.iter().map(Some);
             let all = std::iter::once(None).chain(subkeys);
-            all.map(move |subkey| Candidate { certificate, subkey, revocations })
+            all.map(move |subkey| Candidate { certificate, subkey, keyring: self })
         });
         all.filter(move |candidate| candidate.key().is(issuer))
+    }
+
+    /// The revocations of keys and subkeys of the file, of this type. Anybody may have made them.
+    pub(super) fn revocations(&self, kind: u8) -> impl Iterator<Item = &Signature<'a>> {
+        self.revocations.iter().filter(move |found| found.kind == kind)
+    }
+
+    /// The key with this fingerprint, if it is one that signatures can be checked with.
+    pub(super) fn primary(&self, fingerprint: &[u8]) -> Option<&PublicKey<'a>> {
+        let mut keys = self.certificates.iter().map(|certificate| &certificate.primary);
+        keys.find(|key| key.is(Issuer::Fingerprint(fingerprint))).filter(|key| key.weakness().is_none())
     }
 }
 
@@ -107,14 +141,26 @@ impl<'a> Candidate<'_, 'a> {
     /// Whether it may sign now; otherwise why not.
     pub(super) fn standing(&self, now: u64) -> Result<Standing, String> {
         match self.subkey {
-            Some(subkey) => self.certificate.of_subkey(subkey, self.revocations, now),
-            None => self.certificate.of_primary(self.revocations, now),
+            Some(subkey) => self.certificate.of_subkey(subkey, self.keyring, now),
+            None => self.certificate.of_primary(self.keyring, now),
         }
     }
 }
 
+/// Adds a signature to what it follows. One that the key makes of itself may stand anywhere behind it.
+fn add_signature<'a>(certificate: &mut Certificate<'a>, signature: Result<Signature<'a>, Unread>, place: Place) {
+    match (signature, place) {
+        (Ok(signature), _) if signature.kind == kind::DIRECT => certificate.direct.push(signature),
+        (_, Place::Nowhere) | (Err(Unread::Version(_)), _) => {}
+        (Err(Unread::Malformed), _) => certificate.is_damaged = true,
+        (Ok(signature), Place::Key) => certificate.direct.push(signature),
+        (Ok(signature), Place::User(index)) => certificate.users[index].signatures.push(signature),
+        (Ok(signature), Place::Subkey(index)) => certificate.subkeys[index].signatures.push(signature),
+    }
+}
+
 /// Adds what follows a key. Returns where the signatures belong that follow.
-fn add<'a>(certificate: &mut Certificate<'a>, packet: Packet<'a>, place: Place) -> Place {
+fn add<'a>(certificate: &mut Certificate<'a>, packet: Packet<'a>) -> Place {
     let Packet { kind, body } = packet;
     match kind {
         PUBLIC_SUBKEY => {
@@ -124,15 +170,6 @@ fn add<'a>(certificate: &mut Certificate<'a>, packet: Packet<'a>, place: Place) 
                 all.push(Subkey { key, signatures: Vec::new() });
                 all.len() - 1
             }))
-        }
-        SIGNATURE => {
-            match place {
-                Place::Nowhere => {}
-                Place::Key => certificate.direct.push(body),
-                Place::User(index) => certificate.users[index].signatures.push(body),
-                Place::Subkey(index) => certificate.subkeys[index].signatures.push(body),
-            }
-            place
         }
         kind => {
             let all = &mut certificate.users;

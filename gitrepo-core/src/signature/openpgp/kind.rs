@@ -26,3 +26,8 @@ pub(super) const REVOKED_SUBKEY: u8 = 0x28;
 
 /// A key no longer vouches for a user ID.
 pub(super) const REVOKED_CERTIFICATION: u8 = 0x30;
+
+/// Whether it withdraws a key or a subkey.
+pub(super) fn is_revocation(kind: u8) -> bool {
+    matches!(kind, REVOKED_KEY | REVOKED_SUBKEY)
+}

@@ -162,6 +162,16 @@ impl Pen {
         [own, length(&draft.unhashed), draft.unhashed.clone(), digest[..2].to_vec(), salt, value].concat()
     }
 
+    /// The packet of a signature of version 3, which old programs made with keys of version 4.
+    pub(super) fn sign_old(&self, kind: u8, time: u64, hash: u8, content: &[&[u8]]) -> Vec<u8> {
+        let function = Hash::of(hash).unwrap();
+        let trailer = [&[kind], &short_time(time)[..]].concat();
+        let digest = function.digest(&[content, &[&trailer]].concat()).unwrap();
+        let issuer = &self.public().fingerprint()[12..].to_vec();
+        let own = [&[3, 5], &trailer[..], issuer, &[self.algorithm, hash]].concat();
+        packet(2, &[own, digest[..2].to_vec(), self.value(function, &digest)].concat())
+    }
+
     fn value(&self, hash: Hash, digest: &[u8]) -> Vec<u8> {
         let edwards = || Signer::new_without_digest(&self.secret).unwrap().sign_oneshot_to_vec(digest).unwrap();
         match self.secret.id() {
