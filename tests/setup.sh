@@ -40,6 +40,7 @@ if [ "$scope" = tests ]; then
     has gpg || need gpg
     has gpg-agent || need gpg-agent
     has mkfs.ext4 || need e2fsprogs
+    has mkfs.xfs || need xfsprogs
     has fsck.erofs || need erofs-utils
     has unshare || need util-linux
     has losetup || need mount
