@@ -123,8 +123,8 @@ fn s20_a_remembered_verdict_ends_with_the_openpgp_key() {
     let scene = Scene::new();
     let key = OpenPgpKey::new("ed25519", "short <a@example.com>");
     let commit = scene.signed_branch("short", &key);
-    key.set_expiry("seconds=10");
-    let end = Instant::now() + Duration::from_secs(10);
+    key.set_expiry("seconds=20");
+    let end = Instant::now() + Duration::from_secs(20);
     openpgp::write_keys(&scene.keys(), &[&key]);
     let node = scene.with_openpgp("commit", false);
     scene.assert_shown(&node, "short", key.fingerprint());
