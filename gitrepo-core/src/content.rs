@@ -35,7 +35,7 @@ fn stem_of(hash: &[u8]) -> String {
     format!("{PREFIX}{}", digest::hex(hash))
 }
 
-/// Most segments, and most packs, that a repository has before it is worth compacting.
+/// Most packs, and most small segments, that a repository has before it is worth compacting.
 pub(crate) const MANY: usize = 32;
 
 /// Where a blob may begin, in bytes.

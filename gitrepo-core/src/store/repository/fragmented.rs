@@ -27,16 +27,16 @@ pub(crate) struct Fragmented {
 }
 
 impl Store {
-    /// Returns the repositories with many packs or segments. Only snapshots know their URLs: without one, a repository is
-    /// soon evicted.
+    /// Returns the repositories with many packs or small segments. Only snapshots know their URLs: without one, a repository
+    /// is soon evicted.
     pub(crate) fn fragmented(&self) -> Result<Vec<Fragmented>, StoreError> {
         let mut found = Vec::new();
         for hash in hashes_in(&self.layout.repositories())? {
             let repository = Repository::of_hash(&self.layout, hash.clone());
-            let (packs, packed) = count(&repository, adopt::PACKS, "pack")?;
-            let (segments, content) = count(&repository, content::DIRECTORY, content::CONTENT)?;
-            if packs.max(segments) > MANY {
-                found.push((hash, packs + segments, packed + content));
+            let packs = lengths(&repository, adopt::PACKS, "pack")?;
+            let segments = lengths(&repository, content::DIRECTORY, content::CONTENT)?;
+            if is_fragmented(&packs, &segments) {
+                found.push((hash, packs.len() + segments.len(), packs.iter().chain(&segments).sum()));
             }
         }
         if found.is_empty() {
@@ -54,16 +54,33 @@ impl Store {
     }
 }
 
-/// A file of this length or more, in bytes, is no fragment: one download of Git LFS leaves many of these, and nothing would
-/// be gained by writing them again.
+/// A segment of this length or more, in bytes, is no fragment: one download of Git LFS leaves many of these, and nothing
+/// would be gained by writing them again.
 const WHOLE: u64 = 64 << 20;
 
-/// The number of fragments with this end in a directory of a repository, and the length of all such files in bytes.
-fn count(repository: &Repository, directory: &str, end: &str) -> Result<(usize, u64), StoreError> {
+/// Whether a repository with packs and segments of these lengths is worth compacting.
+fn is_fragmented(packs: &[u64], segments: &[u64]) -> bool {
+    packs.len().max(segments.iter().filter(|length| **length < WHOLE).count()) > MANY
+}
+
+/// The lengths in bytes of the files with this end in a directory of a repository.
+fn lengths(repository: &Repository, directory: &str, end: &str) -> Result<Vec<u64>, StoreError> {
     let files = optional(durable::entries(&repository.path().join(directory)))?.unwrap_or_default();
     let files = files.iter().filter(|file| file.extension() == Some(OsStr::new(end)));
     // One that is gone meanwhile has no length.
-    let lengths: Vec<u64> = files.map(|file| file.symlink_metadata().map_or(0, |found| found.len())).collect();
-    let fragments = lengths.iter().filter(|length| **length < WHOLE).count();
-    Ok((fragments, lengths.iter().sum()))
+    Ok(files.map(|file| file.symlink_metadata().map_or(0, |found| found.len())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_segments_are_no_fragments_and_every_pack_is_one() {
+        let [many, more] = [MANY, MANY + 1];
+        assert!(!is_fragmented(&vec![1; many], &vec![1; many]));
+        assert!(is_fragmented(&[], &vec![WHOLE - 1; more]));
+        assert!(!is_fragmented(&[], &vec![WHOLE; 10 * more]));
+        assert!(is_fragmented(&vec![WHOLE; more], &[]));
+    }
 }
