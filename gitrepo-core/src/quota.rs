@@ -7,7 +7,8 @@
 //! and for any number of stores and processes on one filesystem, without a list of ids or a lock:
 //!
 //! - An id with an inode is in use.
-//! - An id with a limit and no inode is a leftover: whoever finds it removes the limit.
+//! - An id with a limit and no inode is a leftover: whoever finds it removes the limit, and sets it again if the id was
+//!   claimed meanwhile.
 //! - An id is claimed by giving it to a new mark. Whoever then counts one inode has it alone; whoever counts more chooses
 //!   another one.
 

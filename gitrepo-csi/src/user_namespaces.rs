@@ -5,6 +5,7 @@
 //! `pkg/kubelet/userns`), soon after the pod's volumes are published. So the directory of every pod with an overlay is
 //! watched. If a container is started before the copy is complete, the runtime fails, and the kubelet tries again.
 
+use std::error::Error;
 use std::future::pending;
 use std::io;
 use std::os::fd::AsFd;
@@ -12,6 +13,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gitrepo_core::store::Record;
@@ -55,6 +58,17 @@ struct Events {
     inotify: Option<Inotify>,
     /// Wakes the work when a pod turned out to have a user namespace as it was about to be watched.
     found: Notify,
+    /// Whether the log says already that pods are noticed late.
+    is_known_late: AtomicBool,
+}
+
+impl Events {
+    /// Logs, once for all pods, that they are noticed late.
+    fn complain(&self, error: &dyn Error) {
+        if !self.is_known_late.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "{EVERY_MINUTE}");
+        }
+    }
 }
 
 impl UserNamespaces {
@@ -63,7 +77,8 @@ impl UserNamespaces {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
             .inspect_err(|error| tracing::warn!(%error, "{EVERY_MINUTE}"))
             .ok();
-        Self { storage, pods, events: Arc::new(Events { inotify, found: Notify::new() }) }
+        let is_known_late = AtomicBool::new(inotify.is_none());
+        Self { storage, pods, events: Arc::new(Events { inotify, found: Notify::new(), is_known_late }) }
     }
 
     /// Watches the pod of a target that shows an overlay.
@@ -76,7 +91,8 @@ impl UserNamespaces {
                 Ok(_) => {}
                 // The pod is gone.
                 Err(Errno::ENOENT) => {}
-                Err(error) => tracing::warn!(pod = %pod.display(), %error, "{EVERY_MINUTE}"),
+                // Too many watches.
+                Err(error) => self.events.complain(&error),
             }
         }
         if pods::have_user_namespace(target) {
@@ -88,7 +104,7 @@ impl UserNamespaces {
     pub async fn run(self) {
         let readable = self.events.inotify.as_ref().and_then(|inotify| {
             let opened = inotify.as_fd().try_clone_to_owned().and_then(sys::readable);
-            opened.inspect_err(|error| tracing::warn!(%error, "{EVERY_MINUTE}")).ok()
+            opened.inspect_err(|error| self.events.complain(error)).ok()
         });
         let mut replacing = Replacing::new(Arc::clone(&self.storage));
         loop {
@@ -141,7 +157,7 @@ impl UserNamespaces {
             match ready.try_io(|_| inotify.read_events().map_err(io::Error::from)) {
                 Ok(Ok(events)) if events.iter().any(is_news) => return,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "{EVERY_MINUTE}");
+                    self.events.complain(&error);
                     break;
                 }
                 // Other files, or nothing any more.

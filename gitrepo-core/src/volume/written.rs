@@ -128,9 +128,10 @@ impl Volumes {
     /// next run tries again. Returns what is known to be too large, or was. Of a volume that shares its copy or layer, names
     /// every target.
     ///
-    /// Each copy or layer has a share of the time, and what another run did not reach comes first: no volume keeps the others
-    /// from being measured. One of those for which that was too short has a minute then, each in its turn. A copy that was not measured wholly this time is as large as it was before; but a layer becomes
-    /// read-only only for what this run has measured.
+    /// Each copy or layer has a share of the budget, and what another run did not reach comes first: no volume keeps the
+    /// others from being measured. After that, one whose share was too short has a minute, another one in each run; this
+    /// minute comes on top of the budget. A copy that was not measured wholly this time is as large as it was before; but a
+    /// layer becomes read-only only for what this run has measured.
     ///
     /// Sets limits of quotas that are not as configured.
     ///

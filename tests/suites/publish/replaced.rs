@@ -142,6 +142,10 @@ pub(super) fn an_overlay_that_is_written_or_has_other_targets_stays(bench: &Benc
         assert_eq!((format(&bench.node, request), bench.node.mounts_on(&request.target)), (Format::Overlay, 1));
     };
     refused(&first);
+    // A directory alone may stand in the place of something else that the tree has, such as a link.
+    fs::remove_file(private.target.join("run")).unwrap();
+    fs::create_dir(private.target.join("run")).unwrap();
+    refused(&private);
     fs::write(private.target.join("written"), "stays").unwrap();
     refused(&private);
     assert_eq!(fs::read_to_string(private.target.join("written")).unwrap(), "stays");
@@ -256,6 +260,14 @@ pub(super) fn pods_that_share_never_see_two_trees(bench: &Bench) {
             bench.node.reboot();
         }
         assert_eq!(bench.node.publish(&second).unwrap().format, Format::Copy);
+        if !reboot {
+            // Whatever is found in the overlay, the copy that another pod writes to stays.
+            fs::write(second.target.join("kept"), "kept").unwrap();
+            fs::write(first.target.join("written"), "").unwrap();
+            let error = replace(&bench.node, &first).unwrap_err();
+            assert!(matches!(error, PublishError::LayerWritten { .. }), "{error}");
+            assert_eq!(fs::read_to_string(second.target.join("kept")).unwrap(), "kept");
+        }
         assert_eq!(bench.node.publish(&first).unwrap().format, Format::Copy);
         fs::write(second.target.join("of-the-second"), "seen").unwrap();
         assert_eq!(fs::read_to_string(first.target.join("of-the-second")).unwrap(), "seen");

@@ -147,7 +147,7 @@ fn writable(volumes: &Volumes) -> Check {
             let mapped = match volumes.can_replace_layers() {
                 true => "pods with hostUsers: false get copies, with FlexVolume only if they say writable: copy",
                 false => {
-                    "pods with hostUsers: false need writable: copy (only from Linux 6.5 on can a mount be replaced)"
+                    "pods with hostUsers: false need writable: copy, because this kernel cannot replace a mount (Linux 6.5 can)"
                 }
             };
             Check::ok(NAME, format!("{kinds}; {mapped}"))
