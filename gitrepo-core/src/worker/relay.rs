@@ -53,19 +53,45 @@ pub(super) enum Trouble {
     TooLarge,
 }
 
+/// Bytes in one direction, and how many there may be.
+struct Meter {
+    counted: AtomicU64,
+    limit: AtomicU64,
+}
+
+impl Meter {
+    fn unlimited() -> Self {
+        Self { counted: AtomicU64::new(0), limit: AtomicU64::new(u64::MAX) }
+    }
+
+    fn counted(&self) -> u64 {
+        self.counted.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, length: usize) {
+        self.counted.fetch_add(length as u64, Ordering::Relaxed);
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.counted() > self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Allows this many from now on.
+    fn allow(&self, more: u64) {
+        self.limit.store(self.counted().saturating_add(more), Ordering::Relaxed);
+    }
+}
+
 /// The relay's observations, for the session, and what it allows.
-#[derive(Default)]
 pub(super) struct Traffic {
-    /// Bytes from the remote.
-    received: AtomicU64,
-    /// How many there may be.
-    received_limit: AtomicU64,
+    /// From the remote.
+    inward: Meter,
+    /// To the remote, without a limit.
+    outward: Meter,
     /// Connections from the worker so far.
     accepted: AtomicUsize,
     /// How many there may be.
     accepted_limit: AtomicUsize,
-    /// Bytes to the remote.
-    sent: AtomicU64,
     /// Connections to the remote, including those being made.
     open: AtomicUsize,
     /// Whether bytes of the remote wait for the worker.
@@ -74,17 +100,30 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
+    fn new(received_limit: u64) -> Self {
+        let traffic = Self {
+            inward: Meter::unlimited(),
+            outward: Meter::unlimited(),
+            accepted: AtomicUsize::new(0),
+            accepted_limit: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            is_worker_behind: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+        };
+        traffic.open_account(received_limit);
+        traffic
+    }
+
     /// Counts anew, for a request with a limit of its own: so many bytes may come from now on, and as many connections as ever.
     pub(super) fn open_account(&self, received_limit: u64) {
-        let count = |number: u64| number.saturating_add(received_limit);
-        self.received_limit.store(count(self.received.load(Ordering::Relaxed)), Ordering::Relaxed);
+        self.inward.allow(received_limit);
         let accepted = self.accepted.load(Ordering::Relaxed);
         self.accepted_limit.store(accepted.saturating_add(Carrier::IN_ALL), Ordering::Relaxed);
     }
 
     /// Returns the number of bytes so far, in both directions.
     pub(super) fn bytes(&self) -> u64 {
-        self.received.load(Ordering::Relaxed) + self.sent.load(Ordering::Relaxed)
+        self.inward.counted() + self.outward.counted()
     }
 
     /// Whether there is a connection.
@@ -124,8 +163,7 @@ impl Relay {
     pub(super) fn start(listener: TcpListener, destination: Destination) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let (stop, stopped) = UnixStream::pair()?;
-        let traffic = Arc::new(Traffic::default());
-        traffic.open_account(destination.received_limit);
+        let traffic = Arc::new(Traffic::new(destination.received_limit));
         let mut carrier =
             Carrier { listener, destination, stopped, traffic: Arc::clone(&traffic), connections: Vec::new() };
         let thread = thread::Builder::new().name("git-relay".to_owned()).spawn(move || carrier.run())?;
@@ -246,20 +284,17 @@ impl Carrier {
     /// Moves all available data, and drops finished connections.
     fn carry(&mut self) {
         let traffic = &self.traffic;
-        let limit = traffic.received_limit.load(Ordering::Relaxed);
         self.connections.retain_mut(|connection| {
-            let allowance = limit.saturating_sub(traffic.received.load(Ordering::Relaxed));
-            let alive = match connection.advance(allowance) {
+            let alive = match connection.advance(traffic) {
                 Ok(moved) => {
-                    let received = traffic.received.fetch_add(moved.received, Ordering::Relaxed) + moved.received;
-                    traffic.sent.fetch_add(moved.sent, Ordering::Relaxed);
                     if moved.connected {
                         traffic.set_trouble(None);
                     }
-                    if received > limit {
+                    let is_too_much = traffic.inward.is_exceeded();
+                    if is_too_much {
                         traffic.set_trouble(Some(Trouble::TooLarge));
                     }
-                    moved.open && received <= limit
+                    moved.open && !is_too_much
                 }
                 Err(error) => {
                     if let Some(cause) = error {

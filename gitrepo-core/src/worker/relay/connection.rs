@@ -12,6 +12,8 @@ use std::time::Instant;
 use nix::poll::PollFlags;
 
 use super::Destination;
+use super::Meter;
+use super::Traffic;
 use super::dial::Dial;
 use super::dial::Progress;
 use crate::error::Cause;
@@ -31,10 +33,6 @@ enum Remote {
 /// The result of one [`Connection::advance`].
 #[derive(Debug, Default)]
 pub(super) struct Moved {
-    /// Bytes from the remote.
-    pub(super) received: u64,
-    /// Bytes to the remote.
-    pub(super) sent: u64,
     /// Whether the remote has just responded.
     pub(super) connected: bool,
     /// Whether there is more to come.
@@ -77,13 +75,13 @@ impl Connection {
         }
     }
 
-    /// Connects, or moves bytes, as far as possible without waiting. Stops reading from the remote once it has sent
-    /// more than `allowance`.
+    /// Connects, or moves bytes, as far as possible without waiting. Counts them in `traffic`, and stops reading from the
+    /// remote once more has come than it allows.
     ///
     /// # Errors
     ///
     /// If the connection is no longer usable; with a cause if the remote was never reached.
-    pub(super) fn advance(&mut self, allowance: u64) -> Result<Moved, Option<Cause>> {
+    pub(super) fn advance(&mut self, traffic: &Traffic) -> Result<Moved, Option<Cause>> {
         let mut moved = Moved::default();
         if let Remote::Dialling(_) = self.remote {
             moved.connected = self.dial()?;
@@ -91,12 +89,12 @@ impl Connection {
         if let Remote::Open { stream, outward, inward } = &mut self.remote {
             // A remote may say why it hangs up before it has read everything. The worker still gets these words, even if
             // it goes on writing.
-            match outward.pump(&self.worker, stream, u64::MAX, &mut moved.sent) {
+            match outward.pump(&self.worker, stream, &traffic.outward) {
                 Ok(()) => {}
                 Err(Broken::Sink) => outward.spill(),
                 Err(Broken::Source) => return Err(None),
             }
-            match inward.pump(stream, &self.worker, allowance, &mut moved.received) {
+            match inward.pump(stream, &self.worker, &traffic.inward) {
                 Ok(()) => {}
                 Err(Broken::Source) => inward.finish(&self.worker).map_err(|_| None)?,
                 Err(Broken::Sink) => return Err(None),
@@ -201,11 +199,12 @@ impl Flow {
         to.shutdown(Shutdown::Write)
     }
 
-    /// Moves bytes until one side would block or more than `allowance` were read. Adds how many were read to `read`.
-    /// When one side ends, so does the other.
-    fn pump(&mut self, mut from: &TcpStream, mut to: &TcpStream, allowance: u64, read: &mut u64) -> Result<(), Broken> {
+    /// Moves bytes until one side would block or `meter` is exceeded. When one side ends, so does the other.
+    ///
+    /// Bytes are counted before they are passed on: who has received all of a response finds all of it counted.
+    fn pump(&mut self, mut from: &TcpStream, mut to: &TcpStream, meter: &Meter) -> Result<(), Broken> {
         for _ in 0..Self::ROUNDS {
-            if *read > allowance {
+            if meter.is_exceeded() {
                 break;
             }
             if self.state == State::Spilling {
@@ -220,7 +219,7 @@ impl Flow {
                 let length = unless_blocked(from.read(&mut self.buffer)).map_err(|_| Broken::Source)?;
                 let Some(length) = length else { break };
                 (self.start, self.end) = (0, length);
-                *read += length as u64;
+                meter.count(length);
                 if length == 0 {
                     self.state = State::Ending;
                 }
@@ -282,14 +281,16 @@ mod tests {
         let addresses = vec![listener.local_addr().unwrap()];
         let destination = Destination { addresses, connect_timeout: Duration::from_secs(5), received_limit: u64::MAX };
         let mut connection = Connection::new(inside, &destination);
-        while !connection.advance(u64::MAX).unwrap().connected {
+        let traffic = Traffic::new(u64::MAX);
+        while !connection.advance(&traffic).unwrap().connected {
             std::thread::yield_now();
         }
         let (mut remote, _) = listener.accept().unwrap();
 
         worker.write_all(b"never read").unwrap();
         wait_for(&connection.worker, PollFlags::POLLIN);
-        assert_eq!(connection.advance(u64::MAX).unwrap().sent, 10);
+        assert!(connection.advance(&traffic).unwrap().open);
+        assert_eq!(traffic.outward.counted(), 10);
         wait_for(&remote, PollFlags::POLLIN);
         remote.write_all(b"no").unwrap();
         // Closed with unread bytes, which resets the connection.
@@ -299,14 +300,14 @@ mod tests {
         worker.write_all(b"more").unwrap();
         wait_for(&connection.worker, PollFlags::POLLIN);
 
-        let moved = connection.advance(u64::MAX).unwrap();
-        assert_eq!((moved.received, moved.open), (2, true));
+        assert!(connection.advance(&traffic).unwrap().open);
+        assert_eq!(traffic.inward.counted(), 2);
         let mut heard = String::new();
         worker.read_to_string(&mut heard).unwrap();
         assert_eq!(heard, "no");
         worker.write_all(b"and more").unwrap();
         drop(worker);
-        while connection.advance(u64::MAX).unwrap().open {
+        while connection.advance(&traffic).unwrap().open {
             std::thread::yield_now();
         }
     }
