@@ -251,6 +251,8 @@ macro_rules! over_every_format {
                     a_snapshot_that_is_made_again_has_the_same_branch;
                 checkout:
                     files_are_converted_as_git_checkout_does_if_asked
+                    converted_files_are_clean_beside_a_git_directory
+                    a_changed_file_is_committed_as_git_converts_it_back
                     what_an_option_refuses_stays_for_volumes_without_it
                     options_that_do_not_go_together_are_refused_before_anything_is_asked;
                 links:

@@ -77,7 +77,7 @@ impl Converted {
     /// Makes the listing name what came of its files.
     pub(super) fn apply(&self, listing: &mut Listing) {
         for (number, id) in &self.files {
-            listing.entries[*number].id = *id;
+            listing.replace(*number, *id);
         }
     }
 }

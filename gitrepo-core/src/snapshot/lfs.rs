@@ -65,7 +65,7 @@ pub(super) fn replace(
         return Err(SnapshotError::Incomplete { commit: request.commit, source: crate::error::Cause::new(what) });
     }
     for (number, blob) in &here {
-        listing.entries[*number].id = *blob;
+        listing.replace(*number, *blob);
     }
     Ok(here.into_iter().map(|(number, _)| number).collect())
 }

@@ -1,5 +1,6 @@
 //! The content of a commit's tree, read from the object database and checked before anything is written.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::ffi::CString;
 use std::path::Path;
@@ -31,6 +32,8 @@ pub(crate) struct Listing {
     pub(crate) directories: Vec<Directory>,
     /// Everything that is not a directory in git.
     pub(crate) entries: Vec<Entry>,
+    /// The ids in the commit of those files that have other content, by their numbers in the entries.
+    pub(crate) committed: BTreeMap<usize, Oid>,
     /// The time of the commit, in seconds since 1970.
     pub(crate) time: i64,
     /// Index of the tree's root in the directories.
@@ -61,7 +64,7 @@ pub(crate) struct Entry {
     pub(crate) directory: usize,
     name: Name,
     pub(crate) mode: EntryMode,
-    /// The id of its blob, or of the submodule's commit.
+    /// The id of the blob with its content, or of the submodule's commit.
     pub(crate) id: Oid,
 }
 
@@ -99,6 +102,7 @@ impl Listing {
         let listing = Self {
             directories: vec![Directory { parent: 0, name: Name(0), depth: 0, length: 0 }],
             entries: Vec::new(),
+            committed: BTreeMap::new(),
             time: time_of(found.data()),
             tree_root: 0,
             gitmodules: None,
@@ -115,6 +119,12 @@ impl Listing {
             lister.listing.lfs_config = lister.file_of_root(tree, lfs::CONFIG)?;
         }
         Ok(lister.listing)
+    }
+
+    /// Gives the file of this number the content with this id.
+    pub(crate) fn replace(&mut self, number: usize, id: Oid) {
+        let before = std::mem::replace(&mut self.entries[number].id, id);
+        self.committed.entry(number).or_insert(before);
     }
 
     pub(crate) fn directory_name(&self, directory: &Directory) -> &CStr {

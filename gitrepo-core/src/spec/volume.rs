@@ -70,15 +70,8 @@ impl VolumeSpec {
         if self.git_dir != GitDir::Keep {
             return Ok(());
         }
-        let together = |other| Err(SpecError::Together { one: "gitDir: keep", other });
         if !self.tree.submodules.is_none() {
-            return together("submodules: recursive");
-        }
-        if self.tree.checkout != Checkout::Bytes {
-            return together("checkout: git");
-        }
-        if self.tree.lfs {
-            return together("lfs: true");
+            return Err(SpecError::Together { one: "gitDir: keep", other: "submodules: recursive" });
         }
         // git has no repository of a part of a tree that is the whole of its working tree.
         if self.tree.subdirectory.is_root() { Ok(()) } else { Err(SpecError::PartOfRepository) }

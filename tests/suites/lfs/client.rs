@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::SystemTime;
 
 use gitrepo_tests::git;
 use gitrepo_tests::http::HttpServer;
@@ -15,9 +16,12 @@ use gitrepo_tests::repository::Repository;
 use gitrepo_tests::require;
 use gitrepo_tests::submodules::Contents;
 use gitrepo_tests::submodules::contents;
+use gitrepo_tests::working_repository::assert_clean;
+use gitrepo_tests::working_repository::assert_whole;
 use tempfile::TempDir;
 
 use super::FLAG;
+use super::Scene;
 use super::content;
 
 /// A person with git-lfs, in a home of their own.
@@ -45,6 +49,30 @@ impl Client {
         git::output(&mut clone);
         tree
     }
+}
+
+/// The pointers are in the repository, and the content is in the files.
+#[test]
+fn beside_a_git_directory_git_lfs_finds_nothing_to_do() {
+    let Some(client) = Client::if_possible() else { return };
+    let scene = Scene::new();
+    scene.person.clone(&scene.url(), &[FLAG, "--git-dir", "keep"]).assert_success();
+    let tree = scene.person.tree();
+    assert!(std::fs::read(tree.join("a.bin")).unwrap() == scene.a, "a.bin is another file");
+    assert_clean(&tree);
+    assert_whole(&tree, &scene.repository, &scene.repository.resolve("main"), 1);
+    let run = |words: &[&str]| git::text(git::output(client.git(&tree).args(words)));
+    assert!(run(&["show", "HEAD:a.bin"]).starts_with("version https://git-lfs"));
+    assert_eq!(run(&["lfs", "ls-files", "--name-only"]), "a.bin\ndir/b.bin");
+    // With its filter, also what git has to read is the same, and what is changed becomes a pointer.
+    run(&["lfs", "install", "--local"]);
+    for path in ["a.bin", "dir/b.bin"] {
+        std::fs::File::options().write(true).open(tree.join(path)).unwrap().set_modified(SystemTime::now()).unwrap();
+    }
+    assert_eq!(run(&["status", "--porcelain"]), "");
+    std::fs::write(tree.join("a.bin"), "changed").unwrap();
+    run(&["add", "a.bin"]);
+    assert_eq!(run(&["show", ":a.bin"]), pointer(&oid(b"changed"), 7).trim_end());
 }
 
 fn shown(server: &HttpServer, repository: &Repository) -> Contents {

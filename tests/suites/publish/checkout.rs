@@ -11,12 +11,19 @@ use gitrepo_core::spec::Submodules;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
 use gitrepo_tests::repository::Files;
+use gitrepo_tests::require;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::with;
 use gitrepo_tests::volumes::writable;
+use gitrepo_tests::working_repository::assert_clean;
+use gitrepo_tests::working_repository::assert_whole;
+use gitrepo_tests::working_repository::git;
+use gitrepo_tests::working_repository::let_in;
+use gitrepo_tests::working_repository::line;
 
 use super::Bench;
+use super::git_dir::keeping;
 
 fn converted(request: VolumeRequest) -> VolumeRequest {
     with(request, |request| request.spec.tree.checkout = Checkout::Git)
@@ -48,7 +55,6 @@ pub(super) fn options_that_do_not_go_together_are_refused_before_anything_is_ask
     let sub = RelativePath::parse("src").unwrap();
     let before = bench.server.requests().len();
     for request in [
-        converted(request("converted")),
         with(request("part"), |request| request.spec.tree.subdirectory = sub.clone()),
         with(request("submodules"), |request| request.spec.tree.submodules = Submodules::Recursive),
     ] {
@@ -56,6 +62,46 @@ pub(super) fn options_that_do_not_go_together_are_refused_before_anything_is_ask
         assert_eq!(refused.kind(), Kind::InvalidRequest, "{}", chain(&refused));
     }
     assert_eq!(bench.server.requests().len(), before);
+}
+
+pub(super) fn converted_files_are_clean_beside_a_git_directory(bench: &Bench) {
+    let files = Files::new().file(".gitattributes", "*.bat eol=crlf\n*.c ident\n").file("run.bat", "one\ntwo\n");
+    let files = files.file("src/a.c", "$Id$\n").executable("src/b.bat", "x\n").symlink("src/link.bat", "b.bat");
+    let commit = bench.repository.commit("main", &files);
+    let read_only = read_only(&bench.url(), &bench.node.target("read-only"));
+    let writable = writable(&bench.url(), &bench.node.target("writable"), 0);
+    let again = with(read_only.clone(), |request| request.target = bench.node.target("again"));
+    for (request, is_known) in [(read_only, false), (writable, false), (again, true)] {
+        let request = converted(keeping(request, 1));
+        let published = bench.node.publish(&request).unwrap();
+        assert!(!is_known || published.outcome == Outcome::Hit);
+        let tree = bench.node.shown(&request.target);
+        assert_eq!(read(bench, &request.target, "run.bat"), "one\r\ntwo\r\n");
+        assert_eq!(read(bench, &request.target, "src/b.bat"), "x\r\n");
+        assert_clean(&tree);
+        assert_whole(&tree, &bench.repository, &commit, 1);
+        assert_eq!(line(&tree, &["diff-index", "--cached", "HEAD"]), "");
+    }
+}
+
+/// git converts back whatever it reads.
+pub(super) fn a_changed_file_is_committed_as_git_converts_it_back(bench: &Bench) {
+    if !require::root("gives a volume to another user") {
+        return;
+    }
+    let files = Files::new().file(".gitattributes", "*.bat eol=crlf\n").file("run.bat", "one\ntwo\n");
+    bench.repository.commit("main", &files);
+    let request = converted(keeping(writable(&bench.url(), &bench.node.target("pod"), 1000), 1));
+    bench.node.publish(&request).unwrap();
+    let tree = bench.node.shown(&request.target);
+    let_in(&tree.join(".git"));
+    let path = tree.join("run.bat");
+    std::fs::write(&path, "one\r\ntwo\r\n").unwrap();
+    assert_eq!(line(&tree, &["status", "--porcelain"]), "", "it only looks changed");
+    std::fs::write(&path, "one\r\ntwo\r\nthree\r\n").unwrap();
+    gitrepo_tests::git::output(&mut git(&tree, &["commit", "--all", "--quiet", "--message=ours"]));
+    assert_eq!(line(&tree, &["cat-file", "-s", "HEAD:run.bat"]), "14");
+    assert_eq!(line(&tree, &["status", "--porcelain"]), "");
 }
 
 pub(super) fn files_are_converted_as_git_checkout_does_if_asked(bench: &Bench) {

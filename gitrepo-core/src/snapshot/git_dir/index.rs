@@ -239,10 +239,13 @@ impl Listed {
     /// Whatever git tracks, in the order of its index: the node, its mode there, and its id.
     pub(super) fn tracked(&self) -> impl Iterator<Item = (usize, u32, Oid)> + '_ {
         let mut gitlinks = self.gitlinks.iter().peekable();
+        let mut committed = self.committed.iter().peekable();
         let end = self.tree_end;
         self.nodes[..end].iter().enumerate().filter_map(move |(at, node)| match node.kind {
-            Kind::File { executable: false, content } => Some((at, 0o100644, content.id)),
-            Kind::File { executable: true, content } => Some((at, 0o100755, content.id)),
+            Kind::File { executable, content } => {
+                let id = committed.next_if(|(file, _)| *file == at).map_or(content.id, |(_, id)| *id);
+                Some((at, if executable { 0o100755 } else { 0o100644 }, id))
+            }
             Kind::Symlink { target } => Some((at, 0o120000, target.id)),
             Kind::Directory => {
                 gitlinks.next_if(|(gitlink, _)| *gitlink == at).map(|(_, commit)| (at, 0o160000, *commit))

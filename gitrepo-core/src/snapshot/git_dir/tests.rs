@@ -25,6 +25,7 @@ use super::super::fixture::no_reserve;
 use super::super::fixture::request;
 use super::index;
 use super::pack;
+use crate::spec::Checkout;
 use crate::spec::CommitId;
 use crate::spec::WorkingRepository;
 use crate::watch::Watch;
@@ -112,6 +113,27 @@ fn only_what_lstat_says_may_differ_in_an_index() {
         other[at] ^= 1;
         assert!(!index::is_like(&other, template), "{at}");
     }
+}
+
+#[test]
+fn an_index_has_the_ids_of_the_commit_and_the_sizes_of_the_files() {
+    let (fixture, staging) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let (attributes, committed) = (fixture.blob("*.bat eol=crlf\n"), fixture.blob("one\ntwo\n"));
+    let tree =
+        fixture.tree(&[(FILE, b".gitattributes", attributes), (FILE, b"a", committed), (FILE, b"b.bat", committed)]);
+    let mut request = keeping(fixture.commit(tree), &Directory);
+    request.tree.checkout = Checkout::Git;
+    list(fixture.path(), &request, staging.path(), &Watch::default()).unwrap();
+    let listed = adopt(staging.path(), &request, Owner::ourselves()).unwrap();
+    Directory.complete(&listed, staging.path(), fixture.path(), &request, no_reserve(), &Watch::default()).unwrap();
+    let root = staging.path().join("root");
+    assert_eq!(fs::read(root.join("b.bat")).unwrap(), b"one\r\ntwo\r\n");
+    let index = git2::Index::open(&root.join(".git/index")).unwrap();
+    let found: Vec<_> = index.iter().map(|entry| (entry.id, entry.file_size)).collect();
+    assert_eq!(found, [(attributes, 15), (committed, 8), (committed, 10)]);
+    // It was found to be that of the commit.
+    assert!(fs::read(root.join(".git/index")).unwrap().windows(4).any(|bytes| bytes == b"TREE"));
+    verify(&Directory, staging.path(), &request).unwrap();
 }
 
 #[test]

@@ -73,6 +73,9 @@ pub struct Listed {
     pub(crate) written: Vec<Vec<u8>>,
     /// The directories of submodules, as indexes into the nodes, with the commit of each.
     pub(crate) gitlinks: Vec<(usize, Oid)>,
+    /// The files with other content than in the commit, as indexes into the nodes, with the id of the blob there. Only if
+    /// there is a `.git`.
+    pub(crate) committed: Vec<(usize, Oid)>,
     /// The end of the tree in the nodes, and the bytes of the path above it with its slashes.
     pub(crate) tree_end: usize,
     pub(crate) above_bytes: usize,
@@ -207,7 +210,7 @@ impl Listed {
     pub(crate) fn read(from: impl Read, request: &TreeRequest) -> Result<Self, SnapshotError> {
         let mut reader = Reader::new(request);
         let mut from = BufReader::with_capacity(256 * 1024, from);
-        let path = record::OVERHEAD + u64::from(request.limits.path_length) + reader.longest_url();
+        let path = record::OVERHEAD + record::COMMITTED + u64::from(request.limits.path_length) + reader.longest_url();
         let longest = path.max(record::LONGEST_PACK);
         // The image also depends on where the tree appears, and on what we add to it.
         let mut hash = Sha256::new_with_prefix(format!("{}\0", request.tree.directory));
@@ -347,6 +350,7 @@ impl<'a> Reader<'a> {
             link_bytes: 0,
             written: Vec::new(),
             gitlinks: Vec::new(),
+            committed: Vec::new(),
             tree_end: 0,
             above_bytes: 0,
             submodules: Vec::new(),
@@ -455,8 +459,9 @@ impl<'a> Reader<'a> {
     fn kind(&mut self, path: &[u8], kind: &record::Kind<'_>) -> Result<Kind, SnapshotError> {
         Ok(match kind {
             record::Kind::Directory | record::Kind::Submodule { .. } => Kind::Directory,
-            record::Kind::File { executable, content } => {
+            record::Kind::File { executable, content, committed } => {
                 self.listed.summary.files += 1;
+                self.add_committed(path, *committed)?;
                 Kind::File { executable: *executable, content: self.extent(path, content)? }
             }
             record::Kind::Symlink { target } => {
@@ -469,6 +474,16 @@ impl<'a> Reader<'a> {
                 Kind::Symlink { target: self.extent(path, target)? }
             }
         })
+    }
+
+    /// Notes the id in the commit of the file that becomes the next node.
+    fn add_committed(&mut self, path: &[u8], committed: Option<Oid>) -> Result<(), SnapshotError> {
+        let Some(id) = committed else { return Ok(()) };
+        if self.request.repository.is_none() {
+            return Err(untrusted(path, "it has an id that nobody asked for"));
+        }
+        self.listed.committed.push((self.listed.nodes.len(), id));
+        Ok(())
     }
 
     fn add_segment(&mut self, name: &str) -> Result<(), SnapshotError> {

@@ -6,8 +6,9 @@
 //! commit whose parents are left out. The others are like those of `git ls-tree -r -l -z`, in its order, with the place of
 //! each blob:
 //! `<mode> blob <id> <size> <number of the segment> <offset>\t<path>\0`, and `160000 commit <id> -\t<path>\0` for a
-//! submodule's directory, in a [part](crate::snapshot::Part) with its URL in place of `-`. There is one more for each
-//! directory with nothing in it: `040000 tree <id> -\t<path>/\0`. They are sorted by path.
+//! submodule's directory, in a [part](crate::snapshot::Part) with its URL in place of `-`. If the tree shows a repository, a
+//! file with other content than its blob in the commit has the id of that, too: `<offset> <id>\t<path>\0`. There is one more
+//! for each directory with nothing in it: `040000 tree <id> -\t<path>/\0`. They are sorted by path.
 
 use std::io;
 use std::io::Write;
@@ -31,6 +32,9 @@ const PACK: &str = "pack-";
 
 /// Bytes of a record besides its path: mode, kind, id, three numbers, separators.
 pub(crate) const OVERHEAD: u64 = 6 + 1 + 6 + 1 + 40 + 1 + 20 + 1 + 20 + 1 + 20 + 1 + 1 + 1;
+
+/// Bytes that the second id of a file adds to its record.
+pub(crate) const COMMITTED: u64 = 1 + 40;
 
 /// Bytes of the record of a pack: three ids, two numbers, and the names.
 pub(crate) const LONGEST_PACK: u64 = 5 + 45 + (1 + 40) + 2 * (1 + 40 + 1 + 20) + 1;
@@ -59,7 +63,14 @@ pub(super) fn write(to: &mut impl Write, located: &Located<'_>, packed: Option<&
         }
         record.clear();
         match extent {
-            Some(extent) => push_blob(&mut record, entry, *extent, numbers[extent.segment]),
+            Some(extent) => {
+                push_blob(&mut record, entry, *extent, numbers[extent.segment]);
+                let shown = located.request.repository.as_ref();
+                if let Some(committed) = shown.and_then(|_| listing.committed.get(&at)) {
+                    record.push(b' ');
+                    push_id(&mut record, *committed);
+                }
+            }
             None => push_submodule(&mut record, entry.id, located.submodules.get(&at).map_or("-", String::as_str)),
         }
         push_path(&mut record, &path);
@@ -132,8 +143,8 @@ pub(super) fn write_again(to: &mut impl Write, kind: &Kind<'_>, path: &[u8], seg
             push_path(&mut record, path);
             return to.write_all(&record);
         }
-        Kind::File { executable: true, content } => (b"100755 blob ", content),
-        Kind::File { executable: false, content } => (b"100644 blob ", content),
+        Kind::File { executable: true, content, .. } => (b"100755 blob ", content),
+        Kind::File { executable: false, content, .. } => (b"100644 blob ", content),
         Kind::Symlink { target } => (b"120000 blob ", target),
     };
     let mut record = mode.to_vec();
@@ -208,6 +219,8 @@ pub(super) enum Kind<'a> {
     File {
         executable: bool,
         content: Place,
+        /// The id of its blob in the commit, if that is another.
+        committed: Option<Oid>,
     },
     Symlink {
         target: Place,
@@ -280,12 +293,17 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
         rest = rest.strip_prefix(b" ")?;
         let size = number(&mut rest, b' ')?;
         let segment = usize::try_from(number(&mut rest, b' ')?).ok()?;
-        let offset = number(&mut rest, b'\t').filter(|offset| offset.is_multiple_of(ALIGNMENT))?;
+        let end = *rest.iter().find(|byte| matches!(byte, b' ' | b'\t'))?;
+        let offset = number(&mut rest, end).filter(|offset| offset.is_multiple_of(ALIGNMENT))?;
+        let committed = match end {
+            b' ' => Some(id_before_path(&mut rest)?),
+            _ => None,
+        };
         let place = Place { id, segment, offset, size };
-        let kind = match mode {
-            b"100644" => Kind::File { executable: false, content: place },
-            b"100755" => Kind::File { executable: true, content: place },
-            b"120000" => Kind::Symlink { target: place },
+        let kind = match (mode, committed) {
+            (b"100644", committed) => Kind::File { executable: false, content: place, committed },
+            (b"100755", committed) => Kind::File { executable: true, content: place, committed },
+            (b"120000", None) => Kind::Symlink { target: place },
             _ => return None,
         };
         (rest, kind)
@@ -301,6 +319,13 @@ fn is_url(text: &str) -> bool {
 /// The path of a record without content.
 fn without_content(rest: &[u8]) -> Option<&[u8]> {
     id(rest)?.1.strip_prefix(b" -\t")
+}
+
+/// Reads an id and the tab at its end.
+fn id_before_path(bytes: &mut &[u8]) -> Option<Oid> {
+    let (id, rest) = id(bytes)?;
+    *bytes = rest.strip_prefix(b"\t")?;
+    Some(id)
 }
 
 /// Reads an id as git prints it. Returns also what follows.

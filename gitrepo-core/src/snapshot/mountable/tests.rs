@@ -307,6 +307,11 @@ fn malformed_records_are_refused() {
         &named(&format!("{}\0segment {TWO}", record("0", 1, 0))),
         &named(&format!("100644 blob {ID} -1 0 0\ta")),
         &named(&format!("100644 blob {ID} 1 0 0 0\ta")),
+        &named(&format!("100644 blob {ID} 1 0 0 \ta")),
+        &named(&format!("100644 blob {ID} 1 0 0 {ID}a\ta")),
+        &named(&format!("100644 blob {ID} 1 0 0 {ID} {ID}\ta")),
+        &named(&format!("100644 blob {ID} 1 0 0 {ID}\t")),
+        &named(&format!("120000 blob {ID} 1 0 0 {ID}\ta")),
         &named(&format!("100644 blob {ID} 1 0\ta")),
         &named(&format!("100644 blob {ID} 1\ta")),
         &named(&format!("104755 blob {ID} 1 0 0\ta")),
@@ -327,6 +332,12 @@ fn malformed_records_are_refused() {
             other => panic!("{records:?}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn only_a_tree_with_a_repository_says_what_was_committed() {
+    let committed = |offset: u64| format!("100644 blob {ID} 1 {ONE} {offset} {}\ta", "5".repeat(40));
+    assert_eq!(Place::new().refusal(&[committed(0)]), "it has an id that nobody asked for");
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn a_name_of_git_sync_is_told_ours_or_nothing() {
 
 #[test]
 fn options_of_which_each_works_alone_are_refused_together() {
-    for (key, value) in [("submodules", "recursive"), ("checkout", "git"), ("subdirectory", "a")] {
+    for (key, value) in [("submodules", "recursive"), ("subdirectory", "a")] {
         let error = read(&[("repository", "https://host/a"), ("gitDir", "keep"), (key, value)]).unwrap_err();
         assert!(error.to_string().contains("gitDir") && error.to_string().contains(key), "{error}");
         with(key, value).unwrap();
@@ -158,14 +158,12 @@ fn what_does_not_work_yet_is_refused_and_not_ignored() {
 }
 
 #[test]
-fn lfs_decides_the_content_and_needs_a_tree_without_a_git_directory() {
+fn lfs_decides_the_content() {
     let read = |more: &[(&str, &str)]| read(&[&[("repository", "https://host/a/tool.git")], more].concat());
     let spec = read(&[("lfs", "true")]).unwrap();
     assert!(spec.tree.lfs && spec.content() != read(&[]).unwrap().content());
     let json = serde_json::to_string(&spec).unwrap();
     assert_eq!(serde_json::from_str::<VolumeSpec>(&json).unwrap(), spec);
-    let refused = read(&[("lfs", "true"), ("gitDir", "keep")]);
-    assert_eq!(refused, Err(SpecError::Together { one: "gitDir: keep", other: "lfs: true" }));
 }
 
 #[test]
