@@ -75,7 +75,7 @@ pub(crate) use mountable::compose::compose;
 pub(crate) use mountable::is_image;
 pub(crate) use mountable::list;
 pub use mountable::listed::Listed;
-pub(crate) use mountable::listed::check_link_bytes;
+pub(crate) use mountable::reader::check_link_bytes;
 pub(crate) use mountable::sealed;
 pub use ownership::GroupAccess;
 pub use ownership::Ownership;

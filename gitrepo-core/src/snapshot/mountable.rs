@@ -47,8 +47,10 @@ pub(crate) mod assemble;
 pub(crate) mod compose;
 mod links;
 pub(crate) mod listed;
+pub(crate) mod reader;
 mod record;
 pub(crate) mod sealed;
+pub(crate) mod staged;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -147,7 +149,7 @@ fn write(
 
 /// Checks what the worker listed in `staging`, and gives it to `owner`. By now no other process can reach it.
 pub(crate) fn adopt(staging: &Path, request: &TreeRequest, owner: Owner) -> Result<Listed, SnapshotError> {
-    Listed::read(listed::take(staging, request, owner)?, request)
+    Listed::read(staged::take(staging, request, owner)?, request)
 }
 
 /// Whether a file begins as an image does. The kernel says the same of all that is not one, and of an image whose
@@ -177,7 +179,7 @@ fn check_links(located: &Located<'_>, watch: &Watch) -> Result<(), SnapshotError
         watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })?;
         located.check_target_length(entry, extent.length)?;
         bytes += extent.length;
-        listed::check_link_bytes(located.request.commit, bytes)?;
+        reader::check_link_bytes(located.request.commit, bytes)?;
         let mut target = Vec::new();
         located.segments.read(*extent).read_to_end(&mut target).map_err(|error| SnapshotError::Incomplete {
             commit,

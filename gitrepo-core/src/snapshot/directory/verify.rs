@@ -19,9 +19,9 @@ use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
 use crate::snapshot::beneath::Beneath;
 use crate::snapshot::git_dir;
-use crate::snapshot::mountable::listed;
 use crate::snapshot::mountable::listed::Kind;
 use crate::snapshot::mountable::listed::Listed;
+use crate::snapshot::mountable::staged;
 use crate::snapshot::verify::Verifier;
 use crate::snapshot::verify::VerifyError;
 use crate::snapshot::verify::without_limits;
@@ -38,7 +38,7 @@ impl Directory {
         verifier: &mut Verifier<'_>,
     ) -> Result<String, VerifyError> {
         let opened = Beneath::new(snapshot).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let listed = Listed::read(listed::open(&opened)?, &without_limits(request))?;
+        let listed = Listed::read(staged::open(&opened)?, &without_limits(request))?;
         let root = match opened.beneath(ROOT) {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 return Err(VerifyError::Damaged("its tree is gone".to_owned()));

@@ -19,13 +19,13 @@ use sha2::Sha256;
 use super::assemble;
 use super::assemble::Segments;
 use super::links;
-use super::listed;
 use super::listed::Kind;
 use super::listed::Listed;
-use super::listed::MOST_COMPOSED_SEGMENTS;
 use super::listed::Submodule;
 use super::listed::untrusted;
+use super::reader::MOST_COMPOSED_SEGMENTS;
 use super::record;
+use super::staged;
 use super::view::check_image;
 use crate::content::PREFIX;
 use crate::digest;
@@ -69,7 +69,7 @@ impl OpenPart {
         sealed: Option<&str>,
     ) -> Result<Self, SnapshotError> {
         let opened = Beneath::new(snapshot).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let listed = Listed::read(listed::open(&opened)?, request)?;
+        let listed = Listed::read(staged::open(&opened)?, request)?;
         if sealed != Some(&*listed.digest()) {
             return Err(untrusted(manifest::NAME.as_bytes(), "it is not the one that the part was made with"));
         }
@@ -134,7 +134,7 @@ pub(crate) fn compose(
     let mut writing = Writing { composition, numbering: &numbering, request, watch, to };
     writing.tree(0, b"")?;
     writing.to.flush().map_err(failed)?;
-    let listed = Listed::read(listed::open(&opened)?, request)?;
+    let listed = Listed::read(staged::open(&opened)?, request)?;
     let all: Vec<_> = composition.parts.iter().map(|part| &part.segments).collect();
     let segments = Segments::of_several(&all, &numbering.segments);
     check_links(&listed, &segments, request)?;
@@ -203,7 +203,7 @@ impl<W: Write> Writing<'_, W> {
         let commit = self.request.commit;
         self.watch.cancel.check().map_err(|source| SnapshotError::Interrupted { commit, source })?;
         let Composition { parts, places } = self.composition;
-        let mut from = BufReader::new(listed::open(&parts[part].manifest)?);
+        let mut from = BufReader::new(staged::open(&parts[part].manifest)?);
         let mut places = places[part].iter();
         // Submodules whose content comes later: between `sub` and what is in it, there may be `sub-a` and `sub.b`.
         let mut waiting: BTreeMap<Vec<u8>, usize> = BTreeMap::new();

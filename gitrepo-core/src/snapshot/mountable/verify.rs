@@ -15,10 +15,10 @@ use super::assemble::Built;
 use super::assemble::Segments;
 use super::device_name;
 use super::links;
-use super::listed;
 use super::listed::Extent;
 use super::listed::Kind;
 use super::listed::Listed;
+use super::staged;
 use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
@@ -37,7 +37,7 @@ impl Image {
         verifier: &mut Verifier<'_>,
     ) -> Result<String, VerifyError> {
         let opened = Beneath::new(snapshot).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let mut listed = Listed::read(listed::open(&opened)?, &without_limits(request))?;
+        let mut listed = Listed::read(staged::open(&opened)?, &without_limits(request))?;
         git_dir::shared::add_to_list(&mut listed, ownership);
         let devices = assemble::devices(&listed);
         let segments = Segments::of_snapshot(snapshot, &listed, &devices)?;

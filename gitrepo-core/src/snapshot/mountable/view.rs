@@ -11,9 +11,9 @@ use super::Image;
 use super::assemble;
 use super::assemble::Segments;
 use super::links;
-use super::listed;
 use super::listed::Listed;
 use super::listed::untrusted;
+use super::staged;
 use crate::snapshot::Ownership;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
@@ -35,7 +35,7 @@ impl Image {
         ownership: &Ownership,
     ) -> Result<(), SnapshotError> {
         let opened = Beneath::new(snapshot).map_err(|error| SnapshotError::io("open", b"", error))?;
-        let mut listed = Listed::read(listed::open(&opened)?, request)?;
+        let mut listed = Listed::read(staged::open(&opened)?, request)?;
         check_image(snapshot, &listed)?;
         git_dir::shared::add_to_list(&mut listed, ownership);
         let devices = assemble::devices(&listed);
