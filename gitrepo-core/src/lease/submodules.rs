@@ -3,11 +3,6 @@
 //!
 //! What was composed once is served to whoever has proven access to every part of it: its metadata names them.
 
-use std::num::NonZeroUsize;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::thread;
-
 use super::Form;
 use super::Lease;
 use super::LeaseError;
@@ -20,45 +15,36 @@ use super::offline::Stale;
 use super::proof::Proven;
 use crate::credentials::Credentials;
 use crate::digest;
-use crate::error::chain;
-use crate::progress::Step;
 use crate::remote::Resolved;
-use crate::reserve::Reserve;
 use crate::signature::Signer;
-use crate::snapshot;
 use crate::snapshot::OpenPart;
 use crate::snapshot::Ownership;
 use crate::snapshot::Part;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::TreeRequest;
-use crate::snapshot::TreeSummary;
 use crate::spec::RelativePath;
 use crate::spec::Revision;
 use crate::spec::Symlinks;
 use crate::spec::TreeOptions;
 use crate::spec::VolumeSpec;
 use crate::store::CredentialId;
-use crate::store::META_LIMIT;
 use crate::store::SnapshotLease;
-use crate::store::SnapshotMeta;
 use crate::store::SnapshotPart;
-use crate::store::StoreError;
-use crate::store::Turn;
 use crate::watch::Watch;
-use crate::worker::TREE;
 
+mod compose;
 mod error;
 mod gather;
+mod parallel;
 
 pub use error::SubmoduleError;
 pub(crate) use gather::Gathering;
 use gather::Wish;
+use parallel::AT_ONCE;
+use parallel::in_parallel;
 
 /// The form of every part.
 const PART: Form = Form { format: &Part, ownership: Ownership::ROOT };
-
-/// How many submodules are asked for at once. Each call has its own place at the gateway, and holds none while it waits.
-const AT_ONCE: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
 /// Returns the part of a volume that its own repository has. Where the tree appears, and whether links leave it, is known
 /// only of the whole.
@@ -380,91 +366,6 @@ impl Snapshots {
             Err(error) => Err(error.into()),
         }
     }
-
-    /// Gathers the parts and composes them. If content of theirs turns out to be damaged, all of their repositories are
-    /// read, and what is damaged is fetched anew.
-    fn compose_healing(
-        &self,
-        whole: Whole<'_>,
-        wanted: Wanted<'_>,
-        root: Lease,
-    ) -> Result<(Lease, SnapshotLease), LeaseError> {
-        let (revision, resolved) = (root.revision.clone(), root.resolved.clone());
-        let gathered = self.gather(whole, wanted, root)?;
-        let repositories = gathered.gathering.repositories();
-        match self.compose(whole, wanted, gathered) {
-            Err(LeaseError::Snapshot(error @ SnapshotError::Incomplete { .. })) => {
-                let Whole { spec, credentials, watch, .. } = whole;
-                tracing::warn!(
-                    url = %spec.repository, error = %chain(&error),
-                    "content of a tree or of its submodules is damaged; reading what the store has of them"
-                );
-                self.store.quarantine_damaged(&repositories, watch)?;
-                let commit = Revision::Commit(resolved.commit);
-                let selection = Selection { revision: &commit, reference: wanted.reference };
-                let again = self.lease_one(&part_of(spec), selection, PART, credentials, watch)?;
-                // Which revision was wanted does not change.
-                let gathered = self.gather(whole, wanted, Lease { revision, resolved, ..again })?;
-                self.compose(whole, wanted, gathered)
-            }
-            composed => composed,
-        }
-    }
-
-    /// Makes the snapshot of gathered parts, unless another call does so at the same time.
-    fn compose(
-        &self,
-        whole: Whole<'_>,
-        wanted: Wanted<'_>,
-        gathered: Gathered<'_>,
-    ) -> Result<(Lease, SnapshotLease), LeaseError> {
-        let Gathered { root, gathering, _leases } = gathered;
-        let id = wanted.fetched(&root.resolved);
-        let made = || self.store.snapshot(&id);
-        let made = match self.store.compose_turn_unless(&id, &whole.watch.cancel, made)? {
-            Turn::Done(made) => made,
-            Turn::Ours(_turn) => match made()? {
-                Some(made) => made,
-                None => self.install_composed(whole, wanted, &root, gathering)?,
-            },
-        };
-        let snapshot = match whole.form.ownership.is_root() {
-            true => made,
-            false => self.view(wanted, &root.resolved, &made)?,
-        };
-        Ok((root, snapshot))
-    }
-
-    fn install_composed(
-        &self,
-        whole: Whole<'_>,
-        wanted: Wanted<'_>,
-        root: &Lease,
-        gathering: Gathering<'_>,
-    ) -> Result<SnapshotLease, LeaseError> {
-        let (Whole { spec, form, watch, .. }, limits) = (whole, self.gateway.policy().limits());
-        let (composition, wishes) = gathering.finish();
-        let request =
-            TreeRequest::new(&spec.tree, root.commit(), form.format, limits).labelled(self.gateway.policy().label());
-        let parts = wishes.iter().map(Wish::to_part).collect();
-        let meta = SnapshotMeta::new(&spec.repository, &request, TreeSummary::default()).composed_of(parts);
-        // Before anything is written.
-        if !meta.fits() {
-            let what = "bytes of paths and URLs of submodules";
-            let error = SnapshotError::too_large(root.commit(), what, META_LIMIT, "this version");
-            return Err(self.remembered_whole(wanted, &root.resolved, error.into()));
-        }
-        let staging = self.store.staging()?;
-        let laid_out = staging.path().join(TREE);
-        std::fs::create_dir(&laid_out).map_err(StoreError::io("make", &laid_out))?;
-        let (listed, segments) = snapshot::compose(&composition, &laid_out, &request, watch)?;
-        let kept_free = self.gateway.policy().config().cache.reserve_bytes;
-        let reserve = Reserve::new(staging.path().to_owned(), kept_free).making_room(self.room.clone());
-        form.format.lay_out(&listed, &laid_out, &segments, &request, reserve, watch)?;
-        watch.progress.report(&Step::Syncing);
-        let meta = SnapshotMeta { summary: listed.summary, ..meta }.sealed_by(listed.digest());
-        Ok(self.store.install_snapshot(&wanted.fetched(&root.resolved), &staging, &laid_out, &meta)?)
-    }
 }
 
 /// The parts of a volume, and the lease of the one of its own repository.
@@ -483,41 +384,6 @@ fn sum(one: Provenance, other: Provenance) -> Provenance {
         (Provenance::Store, other) => other,
         (one, Provenance::Store) => one,
     }
-}
-
-/// Runs a call for each item, a few at once. Returns the results in the order of the items.
-fn in_parallel<I: Sync, T: Send>(
-    items: &[I],
-    call: impl Fn(&I) -> Result<T, LeaseError> + Sync,
-) -> Vec<Result<T, LeaseError>> {
-    let threads = AT_ONCE.get().min(items.len());
-    if threads < 2 {
-        return items.iter().map(call).collect();
-    }
-    let next = Mutex::new(0..items.len());
-    let done = Mutex::new(Vec::with_capacity(items.len()));
-    let lock = |range: &Mutex<std::ops::Range<usize>>| range.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let work = || {
-        while let Some(at) = lock(&next) {
-            let result = call(&items[at]);
-            let is_failure = result.is_err();
-            done.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
-            if is_failure {
-                // Those that are not begun yet would be of no use.
-                next.lock().unwrap_or_else(PoisonError::into_inner).start = items.len();
-            }
-        }
-    };
-    thread::scope(|scope| {
-        // If a thread cannot be started, the others do its work.
-        for _ in 1..threads {
-            drop(thread::Builder::new().name("submodules".to_owned()).spawn_scoped(scope, work));
-        }
-        work();
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Brings a part for a caller without a store, with the submodule's own credentials. A failure names the submodule.
