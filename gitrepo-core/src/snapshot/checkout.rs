@@ -2,7 +2,7 @@
 //! `working-tree-encoding`. Nothing outside the tree counts: no configuration, no system attributes, and never a filter.
 //!
 //! Converted content is kept as any blob: in a segment of the repository, under the id of what it is now. So images,
-//! directories, views, eviction and the scrub know nothing of it. The id says nothing about the conversion: that is the
+//! directories, views, eviction and the scrub know nothing of it; only the index of `.git` names what the commit has. The id says nothing about the conversion: that is the
 //! verifier's word alone.
 
 use std::collections::HashMap;

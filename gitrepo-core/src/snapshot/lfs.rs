@@ -4,7 +4,8 @@
 //! pointers are replaced. Any other file stays as it is, and so does a pointer without the attribute.
 //!
 //! The content of an object is kept like that of any blob, in a segment of the repository, under git's id of it. So
-//! images, directories, views, eviction and the scrub know nothing of it.
+//! images, directories, views, eviction and the scrub know nothing of it; only the index of `.git` names what the commit
+//! has.
 
 use std::collections::HashMap;
 use std::collections::HashSet;

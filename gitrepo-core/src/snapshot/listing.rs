@@ -32,8 +32,8 @@ pub(crate) struct Listing {
     pub(crate) directories: Vec<Directory>,
     /// Everything that is not a directory in git.
     pub(crate) entries: Vec<Entry>,
-    /// The ids in the commit of those files that have other content, by their numbers in the entries.
-    pub(crate) committed: BTreeMap<usize, Oid>,
+    /// The ids in the commit of those files that have other content, by their numbers in the entries; if `.git` needs them.
+    pub(crate) committed: Option<BTreeMap<usize, Oid>>,
     /// The time of the commit, in seconds since 1970.
     pub(crate) time: i64,
     /// Index of the tree's root in the directories.
@@ -102,7 +102,7 @@ impl Listing {
         let listing = Self {
             directories: vec![Directory { parent: 0, name: Name(0), depth: 0, length: 0 }],
             entries: Vec::new(),
-            committed: BTreeMap::new(),
+            committed: request.repository.as_ref().map(|_| BTreeMap::new()),
             time: time_of(found.data()),
             tree_root: 0,
             gitmodules: None,
@@ -124,7 +124,9 @@ impl Listing {
     /// Gives the file of this number the content with this id.
     pub(crate) fn replace(&mut self, number: usize, id: Oid) {
         let before = std::mem::replace(&mut self.entries[number].id, id);
-        self.committed.entry(number).or_insert(before);
+        if let Some(committed) = &mut self.committed {
+            committed.entry(number).or_insert(before);
+        }
     }
 
     pub(crate) fn directory_name(&self, directory: &Directory) -> &CStr {

@@ -12,6 +12,8 @@ use gitrepo_tests::lfs::pointer;
 use gitrepo_tests::person::Person;
 use gitrepo_tests::repository::Files;
 use gitrepo_tests::repository::Repository;
+use gitrepo_tests::working_repository::assert_clean;
+use gitrepo_tests::working_repository::assert_whole;
 use serde_json::Value;
 
 use super::FLAG;
@@ -179,6 +181,23 @@ fn a_submodule_has_its_objects_from_its_own_server() {
     assert!(std::fs::read(person.tree().join("lib/s.bin")).unwrap() == theirs);
     let asked: Vec<_> = batches(&server).into_iter().map(|batch| batch.path.clone()).collect();
     assert_eq!(asked, ["/super.git/info/lfs/objects/batch", "/sub.git/info/lfs/objects/batch"]);
+}
+
+/// The pointer's file is converted by neither option twice, and all is clean.
+#[test]
+fn pointers_and_converted_files_are_clean_beside_a_git_directory() {
+    let (repository, lfs, person) = (Repository::new("app"), Lfs::new(), Person::new());
+    let content = content(1, 50_000);
+    let files = Files::new().file(".gitattributes", "*.bin filter=lfs eol=crlf\n*.bat eol=crlf\n");
+    let files = files.file("run.bat", "one\ntwo\n").file("same.bat", "").file("plain.txt", "text\n");
+    let commit = repository.commit("main", &lfs.file(files, "a.bin", &content));
+    let server = lfs.start(HttpServer::builder().serve(&repository));
+    person.clone(&server.url(&repository), &[FLAG, "--checkout=git", "--git-dir=keep"]).assert_success();
+    let tree = person.tree();
+    assert!(std::fs::read(tree.join("a.bin")).unwrap() == content, "a.bin is another file");
+    assert_eq!(std::fs::read_to_string(tree.join("run.bat")).unwrap(), "one\r\ntwo\r\n");
+    assert_clean(&tree);
+    assert_whole(&tree, &repository, &commit, 1);
 }
 
 #[test]

@@ -10,8 +10,12 @@ use gitrepo_core::spec::RelativePath;
 use gitrepo_core::spec::Submodules;
 use gitrepo_core::volume::Outcome;
 use gitrepo_core::volume::VolumeRequest;
+use gitrepo_tests::http::HttpServer;
 use gitrepo_tests::repository::Files;
+use gitrepo_tests::repository::Repository;
 use gitrepo_tests::require;
+use gitrepo_tests::shell::Shell;
+use gitrepo_tests::snapshot_format::Format;
 use gitrepo_tests::volumes::at;
 use gitrepo_tests::volumes::read_only;
 use gitrepo_tests::volumes::with;
@@ -82,6 +86,27 @@ pub(super) fn converted_files_are_clean_beside_a_git_directory(bench: &Bench) {
         assert_whole(&tree, &bench.repository, &commit, 1);
         assert_eq!(line(&tree, &["diff-index", "--cached", "HEAD"]), "");
     }
+}
+
+#[test]
+fn converted_files_are_clean_whoever_owns_them_and_are_verified() {
+    let Some(shell) = Shell::new_with(64 << 20, Format::Image) else { return };
+    let repository = Repository::new("converted");
+    let files = Files::new().file(".gitattributes", "*.bat eol=crlf\n").file("run.bat", "one\ntwo\n");
+    let commit = repository.commit("main", &files);
+    let server = HttpServer::start(&repository);
+    for owner in [&[][..], &["--uid=1000", "--group=2000"], &["--writable=copy"]] {
+        let target = shell.target(&format!("pod-{}", owner.len()));
+        let options = [&["--checkout=git", "--git-dir=keep"], owner].concat();
+        shell.mount(&server.url(&repository), &target, &options).assert_success();
+        let_in(&target.join(".git"));
+        assert_eq!(std::fs::read_to_string(target.join("run.bat")).unwrap(), "one\r\ntwo\r\n");
+        assert_clean(&target);
+        assert_whole(&target, &repository, &commit, 1);
+        shell.run(&["cache", "verify"]).assert_success();
+        shell.unmount(&target).assert_success();
+    }
+    assert_eq!(server.packs(), 1);
 }
 
 /// git converts back whatever it reads.

@@ -28,6 +28,7 @@ use crate::snapshot::manifest;
 use crate::snapshot::submodules;
 use crate::snapshot::symlink::LONGEST_TARGET;
 use crate::snapshot::widen;
+use crate::spec::Checkout;
 use crate::spec::CommitId;
 use crate::spec::RepositoryUrl;
 use crate::spec::Submodules;
@@ -244,8 +245,9 @@ impl<'a> Reader<'a> {
     /// Notes the id in the commit of the file that becomes the next node.
     fn add_committed(&mut self, path: &[u8], committed: Option<Oid>) -> Result<(), SnapshotError> {
         let Some(id) = committed else { return Ok(()) };
-        if self.request.repository.is_none() {
-            return Err(untrusted(path, "it has an id that nobody asked for"));
+        let TreeRequest { repository, tree, .. } = self.request;
+        if repository.is_none() || (tree.checkout == Checkout::Bytes && !tree.lfs) {
+            return Err(untrusted(path, "it has other content than in the commit, which nobody asked for"));
         }
         self.listed.committed.push((self.listed.nodes.len(), id));
         Ok(())

@@ -65,8 +65,7 @@ pub(super) fn write(to: &mut impl Write, located: &Located<'_>, packed: Option<&
         match extent {
             Some(extent) => {
                 push_blob(&mut record, entry, *extent, numbers[extent.segment]);
-                let shown = located.request.repository.as_ref();
-                if let Some(committed) = shown.and_then(|_| listing.committed.get(&at)) {
+                if let Some(committed) = listing.committed.as_ref().and_then(|committed| committed.get(&at)) {
                     record.push(b' ');
                     push_id(&mut record, *committed);
                 }

@@ -16,10 +16,12 @@ use crate::snapshot::fixture::SYMLINK;
 use crate::snapshot::fixture::TREE;
 use crate::snapshot::fixture::list;
 use crate::snapshot::fixture::no_reserve;
+use crate::spec::Checkout;
 use crate::spec::CommitId;
 use crate::spec::RelativePath;
 use crate::spec::Symlinks;
 use crate::spec::TreeOptions;
+use crate::spec::WorkingRepository;
 
 const ID: &str = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
 const ONE: &str = "segment-1111111111111111111111111111111111111111";
@@ -335,9 +337,32 @@ fn malformed_records_are_refused() {
 }
 
 #[test]
-fn only_a_tree_with_a_repository_says_what_was_committed() {
-    let committed = |offset: u64| format!("100644 blob {ID} 1 {ONE} {offset} {}\ta", "5".repeat(40));
-    assert_eq!(Place::new().refusal(&[committed(0)]), "it has an id that nobody asked for");
+fn only_a_repository_beside_changed_files_says_what_was_committed() {
+    let pack = format!("pack pack-{ID} {ID} {ID} 1 {ID} 1");
+    let file = format!("100644 blob {ID} 1 {ONE} 0 {}\ta", "5".repeat(40));
+    let shown = serde_json::json!({ "depth": 1, "branch": "main", "origin": "https://git.example.com/a.git" });
+    let shown: WorkingRepository = serde_json::from_value(shown).unwrap();
+    for (checkout, lfs, repository) in [
+        (Checkout::Git, true, None),
+        (Checkout::Bytes, false, Some(&shown)),
+        (Checkout::Git, false, Some(&shown)),
+        (Checkout::Bytes, true, Some(&shown)),
+    ] {
+        let mut request = Place::new().request;
+        (request.tree.checkout, request.tree.lfs, request.repository) = (checkout, lfs, repository.cloned());
+        let text = match repository {
+            Some(_) => manifest(&["time 1".to_owned(), pack.clone(), file.clone()]),
+            None => manifest(&["time 1".to_owned(), file.clone()]),
+        };
+        let is_wanted = repository.is_some() && (lfs || checkout == Checkout::Git);
+        match Listed::read(text.as_bytes(), &request) {
+            Ok(_) => assert!(is_wanted),
+            Err(SnapshotError::Untrusted { reason, .. }) => {
+                assert!(!is_wanted && reason.contains("nobody asked"), "{reason}")
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
 }
 
 #[test]

@@ -201,7 +201,8 @@ impl Flow {
 
     /// Moves bytes until one side would block or `meter` is exceeded. When one side ends, so does the other.
     ///
-    /// Bytes are counted before they are passed on: who has received all of a response finds all of it counted.
+    /// Bytes are counted before they are passed on, and what exceeds the meter is not: who has received all of a response
+    /// finds all of it counted and allowed.
     fn pump(&mut self, mut from: &TcpStream, mut to: &TcpStream, meter: &Meter) -> Result<(), Broken> {
         for _ in 0..Self::ROUNDS {
             if meter.is_exceeded() {
@@ -220,6 +221,9 @@ impl Flow {
                 let Some(length) = length else { break };
                 (self.start, self.end) = (0, length);
                 meter.count(length);
+                if meter.is_exceeded() {
+                    break;
+                }
                 if length == 0 {
                     self.state = State::Ending;
                 }
