@@ -18,6 +18,8 @@ use crate::object;
 use crate::spec::CommitId;
 
 mod armor;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod object_signature;
 mod openpgp;
 mod public_key;

@@ -32,6 +32,11 @@ mod copy;
 mod directory;
 #[cfg(test)]
 pub(crate) mod fixture;
+/// What the parent believes of a worker's list, for `testing`.
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz {
+    pub use super::mountable::fuzz::manifest;
+}
 mod git_dir;
 // Only tests use other block sizes yet.
 #[cfg_attr(not(feature = "testing"), allow(dead_code, unreachable_pub))]

@@ -3,6 +3,8 @@
 
 use std::io::Write;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use gitrepo_core::testing::fuzz;
@@ -105,6 +107,52 @@ fn objects() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A manifest, or nearly.
+fn manifest() -> impl Strategy<Value = Vec<u8>> {
+    const SEGMENT: &str = "segment-1111111111111111111111111111111111111111";
+    let path = "(a|b|c|\\.git|\\.\\.|a~1|[ -~]{1,3}){1,2}(/(a|b|\\.|[a-z]{1,3})){0,3}";
+    let number = "[0-9]{1,3}|0|1024|4096|-1|18446744073709551615";
+    let record = prop_oneof![
+        8 => (number, number, path, any::<bool>()).prop_map(|(size, offset, path, has_second)| {
+            let second = if has_second { format!(" {}", ID.replace('0', "f")) } else { String::new() };
+            format!("100644 blob {ID} {size} 0 {offset}{second}\t{path}")
+        }),
+        2 => (number, path).prop_map(|(size, path)| format!("120000 blob {ID} {size} 0 0\t{path}")),
+        2 => path.prop_map(|path| format!("100755 blob {ID} 1 0 0\t{path}")),
+        2 => path.prop_map(|path| format!("160000 commit {ID} -\t{path}")),
+        2 => path.prop_map(|path| format!("040000 tree {ID} -\t{path}/")),
+        1 => Just(format!("shallow {ID}")),
+        1 => "[ -~]{0,80}",
+    ];
+    let is_shown = any::<bool>();
+    (is_shown, prop::collection::vec(record, 0..8), any::<bool>()).prop_map(|(is_shown, mut records, is_sorted)| {
+        if is_sorted {
+            records.sort_by_key(|record| record.split_once('\t').map(|(_, path)| path.to_owned()));
+        }
+        let pack = is_shown.then(|| format!("pack pack-{ID} {ID} {ID} 32 {ID} 1072"));
+        let head = ["time 1700000000".to_owned(), format!("segment {SEGMENT}")];
+        head.into_iter().chain(pack).chain(records).map(|record| record + "\0").collect::<String>().into_bytes()
+    })
+}
+
+/// A commit with a signature, or nearly.
+fn signed_commit() -> impl Strategy<Value = Vec<u8>> {
+    let armor = prop_oneof![Just("PGP SIGNATURE"), Just("SSH SIGNATURE"), Just("PGP MESSAGE")];
+    let (header, body) = (prop_oneof![Just("gpgsig"), Just("gpgsig-sha256"), Just("author")], any::<Vec<u8>>());
+    // A signature packet of version 4, as a document by Ed25519 with SHA-256, or the beginning of one for SSH.
+    let start = prop_oneof![
+        Just(vec![0xc2, 0x3a, 4, 0, 27, 8]),
+        Just(vec![0x88, 0x5d, 4, 0, 22, 10, 0, 6, 5, 2, 0x60, 0, 0, 0]),
+        Just(b"SSHSIG\0\0\0\x01".to_vec()),
+        Just(Vec::new()),
+    ];
+    (header, armor, start, body, ".{0,20}").prop_map(|(header, armor, start, body, message)| {
+        let encoded = BASE64_STANDARD.encode([start, body].concat());
+        let lines = format!("-----BEGIN {armor}-----\n\n{encoded}\n-----END {armor}-----").replace('\n', "\n ");
+        format!("tree {ID}\n{header} {lines}\n\n{message}\n").into_bytes()
+    })
+}
+
 /// The id of the empty blob.
 const EMPTY_BLOB: [u8; 20] = [
     0xe6, 0x9d, 0xe2, 0x9b, 0xb2, 0xd1, 0xd6, 0x43, 0x4b, 0x8b, 0x29, 0xae, 0x77, 0x5a, 0xd8, 0xc2, 0xe4, 0x8c, 0x53,
@@ -138,6 +186,22 @@ proptest! {
     fn any_location_stays_on_its_host_or_is_refused(location in location(), bytes in any::<Vec<u8>>()) {
         fuzz::location(location.as_bytes());
         fuzz::location(&bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_manifest_of_a_worker_is_a_tree_or_refused(manifest in manifest(), bytes in any::<Vec<u8>>()) {
+        fuzz::manifest(&manifest);
+        fuzz::manifest(&bytes);
+    }
+
+    #[test]
+    fn s20_a_commit_that_no_trusted_key_signed_is_refused(commit in signed_commit(), bytes in any::<Vec<u8>>()) {
+        fuzz::unsigned_commit(&commit);
+        fuzz::unsigned_commit(&bytes);
     }
 }
 

@@ -45,6 +45,8 @@ use crate::spec::Checkout;
 
 pub(crate) mod assemble;
 pub(crate) mod compose;
+#[cfg(feature = "testing")]
+pub(super) mod fuzz;
 mod links;
 pub(crate) mod listed;
 pub(crate) mod reader;
