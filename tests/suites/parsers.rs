@@ -193,7 +193,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn any_manifest_of_a_worker_is_a_tree_or_refused(manifest in manifest(), bytes in any::<Vec<u8>>()) {
+    fn any_manifest_of_a_worker_is_read_within_its_limits_or_refused(manifest in manifest(), bytes in any::<Vec<u8>>()) {
         fuzz::manifest(&manifest);
         fuzz::manifest(&bytes);
     }

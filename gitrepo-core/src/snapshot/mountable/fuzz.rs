@@ -16,8 +16,9 @@ use crate::spec::RepositoryUrl;
 use crate::spec::VolumeSpec;
 use crate::spec::names;
 
-/// A manifest as a worker may write it, whoever has taken it over: what is accepted is a tree that could be laid out, of
-/// names that git would check out, within the limits.
+/// A manifest as a worker may write it, whoever has taken it over: what is accepted has each file once, with names that
+/// git would check out, within the limits. A directory at the path of another entry is left to the format, which refuses
+/// it.
 ///
 /// # Panics
 ///
@@ -44,7 +45,8 @@ fn check(listed: &Listed, request: &TreeRequest) {
     for (at, node) in listed.nodes.iter().enumerate() {
         let parent = node.parent.map(|parent| (parent < at).then(|| listed.nodes[parent].kind));
         assert!(matches!(parent, None | Some(Some(Kind::Directory))), "a node is in none of the directories before it");
-        assert!(paths.insert(listed.path(node)), "two nodes have one path");
+        let is_directory = matches!(node.kind, Kind::Directory);
+        assert!(is_directory || paths.insert(listed.path(node)), "two files have one path");
         let is_link = matches!(node.kind, Kind::Symlink { .. });
         let is_ours = at >= listed.tree_end;
         assert!(is_ours || names::check(listed.name(node), is_link).is_ok(), "a name that git refuses");
