@@ -135,8 +135,19 @@ fn manifest() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A commit that a trusted key signed, with more in its message than was signed.
+fn changed_commit() -> impl Strategy<Value = Vec<u8>> {
+    let signed = prop_oneof![
+        Just(&include_bytes!("../../gitrepo-core/src/signature/vectors/openpgp/ed25519.commit")[..]),
+        Just(&include_bytes!("../../gitrepo-core/src/signature/vectors/openpgp/subkey.commit")[..]),
+        Just(&include_bytes!("../../gitrepo-core/src/signature/vectors/ed25519.commit")[..]),
+        Just(&include_bytes!("../../gitrepo-core/src/signature/vectors/certified.commit")[..]),
+    ];
+    (signed, prop::collection::vec(any::<u8>(), 1..20)).prop_map(|(signed, more)| [signed, &more].concat())
+}
+
 /// A commit with a signature, or nearly.
-fn signed_commit() -> impl Strategy<Value = Vec<u8>> {
+fn nearly_signed_commit() -> impl Strategy<Value = Vec<u8>> {
     let armor = prop_oneof![Just("PGP SIGNATURE"), Just("SSH SIGNATURE"), Just("PGP MESSAGE")];
     let (header, body) = (prop_oneof![Just("gpgsig"), Just("gpgsig-sha256"), Just("author")], any::<Vec<u8>>());
     // A signature packet of version 4, as a document by Ed25519 with SHA-256, or the beginning of one for SSH.
@@ -199,7 +210,10 @@ proptest! {
     }
 
     #[test]
-    fn s20_a_commit_that_no_trusted_key_signed_is_refused(commit in signed_commit(), bytes in any::<Vec<u8>>()) {
+    fn s20_a_commit_that_no_trusted_key_signed_is_refused(
+        commit in prop_oneof![nearly_signed_commit(), changed_commit()],
+        bytes in any::<Vec<u8>>(),
+    ) {
         fuzz::unsigned_commit(&commit);
         fuzz::unsigned_commit(&bytes);
     }

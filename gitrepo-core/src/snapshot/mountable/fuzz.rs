@@ -22,7 +22,7 @@ use crate::spec::names;
 ///
 /// # Panics
 ///
-/// If it is not.
+/// If an accepted manifest breaks one of these rules.
 pub fn manifest(bytes: &[u8]) {
     let Ok(repository) = RepositoryUrl::parse("https://git.example.com/a.git") else { return };
     let mut spec = VolumeSpec::new(repository);
